@@ -1,0 +1,66 @@
+# One-line doors to the study. `make study` and `make test` are the two that everybody needs.
+# Nothing here asks for the network after `make env`, and nothing needs a compiler.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# One thread a job: two notebooks side by side are faster than one after the other on two threads.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export PYTHONNOUSERSITE := 1
+export PYTHONUNBUFFERED := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# One study at a time in a folder. The kernel lets go of the lock when its holder is killed, so nothing needs unlocking by hand.
+ALONE := $(if $(shell command -v flock),flock --nonblock --close --conflict-exit-code 75 build/.lock,)
+SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) --scheduler greedy --nolock --rerun-incomplete \
+	--rerun-triggers mtime input --keep-going --show-failed-logs --quiet host
+
+.PHONY: help env study test book lint lock clean
+
+help:  ## say what the targets do
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1 \2/' | awk '{printf "%s %-7s", $$1, $$2; $$1=$$2=""; print}'
+
+env: $(STAMP)  ## make .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or give its path with make PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --progress-bar off -r requirements.lock
+	$(BIN)/pip install --no-deps --no-build-isolation -e .
+	$(BIN)/pip check
+	touch $@
+
+study: env  ## run every notebook at mini scale, then build and check the book in _build/html
+	@mkdir -p build
+	$(ALONE) bash -c '$(SNAKEMAKE) notebooks && $(SNAKEMAKE) all' || { status=$$?; [ $$status -ne 75 ] || echo "another make study is running in this folder" >&2; exit $$status; }
+	@echo "The book is in _build/html/index.html"
+
+book: env  ## build and check the book alone, from the records that are there
+	@mkdir -p build
+	$(ALONE) $(SNAKEMAKE) --forcerun book -- book
+
+test: env  ## run the tests
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+lint: env  ## check style and that notebooks carry no outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --verify
+
+lock: ## resolve pyproject.toml anew into requirements.lock (the one target that changes versions)
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --progress-bar off ".[dev]"
+	{ grep '^#' requirements.lock; build/lock/bin/pip freeze --all --exclude pip --exclude asum | sed -E 's/\+cpu$$//'; } > build/lock.txt
+	mv build/lock.txt requirements.lock && rm -rf build/lock
+
+clean:  ## remove what was built; environment, records and caches stay
+	rm -rf build _build .snakemake .pytest_cache .ruff_cache

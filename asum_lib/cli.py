@@ -1,0 +1,182 @@
+"""The command `asum`. Results for machines go to stdout, everything else to stderr.
+
+Exit status: 0 done, 1 failed, 2 wrong use (one line that names the mistake), 130 interrupted. Each command imports what
+it needs when it runs, so that `asum --help` answers at once: nothing heavier than argparse is imported here.
+"""
+
+import argparse
+import os
+import sys
+
+from asum_lib.errors import InputError, choose
+
+FORMATS = ("md", "json")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        status = options.command(options) or 0
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        return _fail(str(error), status=2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", status=130)
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(f"{type(error).__name__}: {error}", status=1)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message} (see `{self.prog} --help`)")
+
+    def exit(self, status=0, message=None):
+        sys.stdout.flush()  # so that a reader who has left is noticed in `main`
+        super().exit(status, message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="asum", description=__doc__.split("\n")[0], epilog="exit status: 0 done, 1 failed, 2 wrong use")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name, command, summary):
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(command=command)
+        return sub
+
+    run = add("run", _run, "run a notebook, with parameters; it writes its records")
+    run.add_argument("notebook", metavar="NOTEBOOK", help="name, such as whisper_quant, or path")
+    run.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the notebook; repeatable")
+    run.add_argument("-o", dest="output", metavar="OUT", help="executed notebook (default: build/NOTEBOOK-VALUES.ipynb)")
+
+    table = add("table", _table, "print a table from its records")
+    table.add_argument("name", metavar="NAME", help="table, such as whisper_wer")
+    claims = add("claims", _claims, "print the papers' claims with their verdicts")
+    for sub in (table, claims):
+        sub.add_argument("--scale", default="mini", help="mini (default) or paper")
+        sub.add_argument("--format", default="md", help="md (default) or json")
+
+    pretrain = add("pretrain", _pretrain, "make a mini checkpoint anew")
+    pretrain.add_argument("name", metavar="NAME", help="whisper-tiny, ..., whisper-large")
+    pretrain.add_argument("--steps", metavar="N", help="shorten the run to N steps (needs --out)")
+    pretrain.add_argument("--out", metavar="DIR", help="folder of the checkpoint (default: the shipped one, which it replaces)")
+
+    data = add("data", _data, "download a data set")
+    data.add_argument("name", metavar="NAME", help="digits: the Free Spoken Digit Dataset")
+
+    doctor = add("doctor", _doctor, "say what this machine can run, and why not")
+    doctor.add_argument("--network", action="store_true", help="also try to reach the Hugging Face Hub")
+    doctor.add_argument("--format", default="md", help="md (default) or json")
+    return parser
+
+
+def _run(options) -> int:
+    from asum_lib.study import execute
+
+    notebook = execute.find(options.notebook)
+    parameters = execute.resolve(notebook, options.parameters)
+    output = execute.output_path(notebook, parameters, options.output)
+    _say(f"{notebook.stem}: {' '.join(f'{name}={value}' for name, value in parameters.items()) or 'defaults'} -> {output}")
+    try:
+        execute.run(notebook, output, parameters)
+    except execute.NotebookError as error:
+        return _fail(f"{error} (executed notebook: {output})", status=1)
+    print(output)
+    return 0
+
+
+def _table(options) -> None:
+    choose("format", options.format, FORMATS)
+
+    from asum_lib.study import tables
+
+    _print(options.format, tables.rows(options.name, options.scale), tables.as_markdown)
+
+
+def _claims(options) -> None:
+    choose("format", options.format, FORMATS)
+
+    from asum_lib.study import claims
+
+    _print(options.format, claims.judge(options.scale), lambda rows: _markdown(rows, ("claim", "verdict", "text", "rule_text", "reason")))
+
+
+def _pretrain(options) -> None:
+    from pathlib import Path
+
+    from asum_lib.models.ladder import SIZES
+
+    choose("model", options.name, [f"whisper-{size}" for size in SIZES])
+    steps = None
+    if options.steps is not None:
+        if not options.steps.isdecimal() or int(options.steps) < 1:
+            raise InputError(f"--steps {options.steps!r} is not a whole number of 1 or more")
+        if not options.out:
+            raise InputError("--steps makes a weaker checkpoint than the shipped one: say with --out where it is to lie")
+        steps = int(options.steps)
+
+    from asum_lib.training.pretrain import pretrain
+
+    print(pretrain(options.name.removeprefix("whisper-"), Path(options.out) if options.out else None, steps, progress=_say))
+
+
+def _data(options) -> None:
+    choose("data set", options.name, ("digits",))
+
+    from asum_lib.corpora import digits
+
+    print(digits.download(progress=_say))
+
+
+def _doctor(options) -> int:
+    choose("format", options.format, FORMATS)
+
+    from dataclasses import asdict
+
+    from asum_lib.study import doctor
+
+    checks = doctor.examine(network=options.network, progress=_say)
+    _print(options.format, [asdict(check) for check in checks], lambda rows: doctor.as_text(checks))
+    return 0 if doctor.can_run_mini(checks) else 1
+
+
+def _print(form: str, rows: list[dict], as_markdown) -> None:
+    if form == "json":
+        import json
+
+        print(json.dumps(_finite(rows), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        print(as_markdown(rows))
+
+
+def _finite(value):
+    """`value` with None for what JSON cannot say: NaN and the infinities."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if abs(value) < float("inf") else None
+    return value
+
+
+def _markdown(rows: list[dict], columns: tuple[str, ...]) -> str:
+    def cell(value):
+        return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")
+
+    lines = [columns, ("---",) * len(columns), *([cell(row.get(column)) for column in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _fail(message: str, status: int) -> int:
+    _say(f"asum: {' '.join(message.split())}")
+    return status

@@ -1,0 +1,102 @@
+"""A Whisper checkpoint in a precision: shipped mini rung, local folder, or Hub name; safetensors only, no remote code."""
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from asum_lib.errors import InputError, choose
+from asum_lib.models import ladder
+
+QUANTISATION = {  # arguments of transformers' BitsAndBytesConfig; the rest of the model stays in `rest_dtype`
+    "int8": {"load_in_8bit": True},
+    "int4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+    "int4-dq": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
+    "fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
+}
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A loaded model with what it needs to hear and to write."""
+
+    model: object
+    tokenizer: object
+    extractor: object
+    generate: dict  # extra arguments of `model.generate`, e.g. the language of a multilingual checkpoint
+
+
+def source(scale: str, size: str, model: str | None = None) -> str:
+    """Where the checkpoint of a cell is: `model` if given, else the shipped rung (mini) or `openai/whisper-<size>` (paper)."""
+    if model:
+        return model
+    return str(ladder.checkpoint(size)) if scale == "mini" else f"openai/whisper-{size}"
+
+
+def load_parts(where: str):
+    """(tokenizer, feature extractor) of a checkpoint; `InputError` where there is none."""
+    from transformers import WhisperFeatureExtractor, WhisperTokenizer
+
+    _check(where)
+    try:
+        tokenizer = WhisperTokenizer.from_pretrained(where)
+        extractor = WhisperFeatureExtractor.from_pretrained(where)
+    except OSError as error:
+        raise InputError(f"checkpoint {where}: no tokenizer or feature extractor there ({str(error).splitlines()[0]})") from error
+    tokenizer.set_prefix_tokens(**_language(tokenizer))
+    return tokenizer, extractor
+
+
+def load(where: str, precision: str) -> Speech:
+    """Load and quantise. fp32, bf16 and the parts that bitsandbytes leaves alone follow `rest_dtype`."""
+    import torch
+    from transformers import BitsAndBytesConfig, WhisperForConditionalGeneration
+
+    choose("precision", precision, ["fp32", "bf16", *QUANTISATION])
+    for noisy in ("autograd._functions", "backends.cpu.ops"):  # a line a layer about float16 casts; an optional kernel package
+        logging.getLogger(f"bitsandbytes.{noisy}").setLevel(logging.ERROR)
+    tokenizer, extractor = load_parts(where)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    options = {"dtype": dtype, "use_safetensors": True}
+    if precision in QUANTISATION:
+        compute = {"bnb_4bit_compute_dtype": dtype} if "load_in_4bit" in QUANTISATION[precision] else {}
+        options["quantization_config"] = BitsAndBytesConfig(**QUANTISATION[precision], **compute)
+        options["device_map"] = {"": "cuda" if torch.cuda.is_available() else "cpu"}
+    try:
+        model = WhisperForConditionalGeneration.from_pretrained(where, **options)
+    except OSError as error:
+        raise InputError(f"checkpoint {where}: {str(error).splitlines()[0]}") from error
+    for module in model.modules():  # else bitsandbytes repacks 4-bit weights for decoding on some CPUs, in bf16 and for some widths only
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    if precision not in QUANTISATION and torch.cuda.is_available():
+        model = model.cuda()
+    return Speech(model, tokenizer, extractor, _language(tokenizer))
+
+
+def checksum(where: str) -> str:
+    """SHA-256 over the safetensors files of a local checkpoint, or of the cached Hub snapshot, in name order."""
+    folder = Path(where)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(where, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _check(where: str) -> None:
+    if Path(where).is_dir():
+        if not list(Path(where).glob("*.safetensors")):
+            raise InputError(f"checkpoint {where}: no *.safetensors file in this folder (pickled weights are not read)")
+    elif os.sep in where and not where.count("/") == 1:
+        raise InputError(f"checkpoint {where}: no such folder")
+
+
+def _language(tokenizer) -> dict:
+    """A multilingual checkpoint is told to transcribe English; an English-only one has nothing to be told."""
+    english = tokenizer.convert_tokens_to_ids("<|en|>")
+    return {"language": "en", "task": "transcribe"} if english not in (None, tokenizer.unk_token_id) else {}

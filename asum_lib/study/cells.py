@@ -1,0 +1,119 @@
+"""A cell: one fully resolved configuration of a table. Its path is its identity and is readable.
+
+Parameters that people give (size, precisions, methods, ...) are validated here, so that the notebook, the command line
+and the workflow refuse the same things in the same words.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from asum_lib.errors import InputError, choose
+
+SCALES = ("mini", "paper")
+SIZES = ("tiny", "base", "small", "medium", "large")
+PRECISIONS = ("fp32", "bf16", "int8", "int4", "int4-dq", "fp4")
+METHODS = ("none", "lora", "adalora", "adalora-inactive", "full")
+RATES = ("1/40", "1")  # fine-tuning rate as a fraction of the pre-training rate; 1/40 is the paper's rule
+PAPER_RATE = "1/40"
+RANK = 8
+EPOCHS = 6  # the paper's
+# The paper's six configurations of its WER table.
+PAPER_CONFIGURATIONS = (("fp32", "none"), ("int8", "none"), ("int4", "none"), ("int8", "adalora"), ("int4", "adalora"), ("fp32", "full"))
+TABLE_OF = {"howto": "whisper_wer", "digits": "whisper_digits"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    table: str
+    scale: str
+    model: str
+    size: str
+    precision: str
+    method: str
+    rank: int | None  # rank kept by each adapted module; None without an adapter
+    rate: str | None  # fraction of the pre-training rate; None where nothing is trained
+    epochs: int | None
+    corpus: str
+    split: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """File name without suffix, e.g. `whisper-medium-int8-adalora-r8-s0`; rate and epochs are named where not the paper's."""
+        rank = f"-r{self.rank}" if self.rank else ""
+        rate = f"-rate{self.rate.replace('/', 'over')}" if self.rate not in (None, PAPER_RATE) else ""
+        epochs = f"-e{self.epochs}" if self.epochs not in (None, EPOCHS) else ""
+        return f"{self.model}-{self.size}-{self.precision}-{self.method}{rank}{rate}{epochs}-s{self.seed}"
+
+    def path(self, results: Path) -> Path:
+        """`results/<scale>/<table>/<name>.json`."""
+        return Path(results) / self.scale / self.table / f"{self.name}.json"
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def make_cell(
+    size: str,
+    precision: str,
+    method: str,
+    *,
+    scale: str = "mini",
+    corpus: str = "howto",
+    rate: str = PAPER_RATE,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    rank: int = RANK,
+    model: str = "whisper",
+    split: str = "test",
+) -> Cell:
+    """Validate and resolve one cell; raises `InputError` with the choices. What trains nothing has neither rank, rate nor seed."""
+    choose("scale", scale, SCALES)
+    choose("size", size, SIZES)
+    choose("precision", precision, PRECISIONS)
+    choose("method", method, METHODS)
+    choose("rate", rate, RATES)
+    if method == "full" and precision not in ("fp32", "bf16"):
+        raise InputError(f"method 'full' cannot train {precision} weights: choose precision fp32 or bf16, or method lora or adalora")
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed {seed!r} is not a whole number of 0 or more")
+    if not isinstance(epochs, int) or epochs < 1:
+        raise InputError(f"epochs {epochs!r} is not a whole number of 1 or more")
+    adapter = method in ("lora", "adalora", "adalora-inactive")
+    trained = method != "none"
+    folder = Path(corpus).parent if corpus.endswith(".jsonl") else Path(corpus)
+    table = TABLE_OF.get(corpus, f"whisper_{folder.resolve().name}")
+    return Cell(
+        table=table,
+        scale=scale,
+        model=model,
+        size=size,
+        precision=precision,
+        method=method,
+        rank=rank if adapter else None,
+        rate=rate if trained else None,
+        epochs=epochs if trained else None,
+        corpus=corpus,
+        split=split,
+        seed=seed if trained else 0,
+    )
+
+
+def make_row(size: str, precisions, methods, *, rates=(PAPER_RATE,), seeds=(0,), **fixed) -> list[Cell]:
+    """The cells of one size: every precision with every method, rate and seed, but for what cannot be.
+
+    Full fine-tuning of quantised weights is left out unless nothing else was asked for (then `make_cell` refuses it).
+    What trains nothing comes once, whatever the rates and seeds.
+    """
+    for name, values in {"precisions": precisions, "methods": methods, "rates": rates, "seeds": seeds}.items():
+        if isinstance(values, str) or not list(values):
+            raise InputError(f"{name} {values!r} is not a list with at least one entry")
+    pairs = [(precision, method) for method in methods for precision in precisions]
+    possible = [pair for pair in pairs if pair[1] != "full" or pair[0] in ("fp32", "bf16")] or pairs
+    cells = (
+        make_cell(size, precision, method, rate=rate, seed=seed, **fixed)
+        for precision, method in possible
+        for rate in rates
+        for seed in seeds
+    )
+    return list(dict.fromkeys(cells))

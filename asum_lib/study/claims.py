@@ -1,0 +1,245 @@
+"""Verdicts on the papers' claims, computed from records by rules that are data in the papers' YAML files.
+
+A rule names parts: comparisons of cells with the direction that the claim expects. Each part is a difference of WER in
+points, by bootstrap paired over utterances and crossed with seeds; all deciding parts of a claim share one Holm correction,
+and significant means corrected p < 0.05. A part **holds** if it is significantly on the expected side (a part that expects
+"not above" holds unless it is significantly above 0), **contradicts** if it is significantly on the other side, and is a
+**tie** otherwise. It is **missing** unless every planned seed of its cells was measured (and, for curves, the epochs that the
+rule names). The verdicts:
+
+- *reproduced*: every deciding part holds.
+- *consistent*: none contradicts or is missing, at least one directional part holds, and the mean of the directional
+  differences points the claim's way.
+- *not reproduced*: a deciding part contradicts; or equivalence is shown: the intervals of all directional parts lie within
+  the rule's `equivalent_within_points` of 0.
+- *inconclusive*: everything else: only ties, or records missing.
+- *not testable*: no table yet, no record of it at this scale, or a scale that cannot decide the claim.
+
+Mini scale tests orderings, ratios and trends, never absolute figures. `also` in a rule is evidence to look at; it has a
+Holm correction of its own and no say in the verdict. Rule kinds: `comparisons`, `early_epochs`, `largest_step`,
+`not_testable`; each is one function below that turns a rule into parts.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asum_lib import papers
+from asum_lib.errors import InputError, choose
+from asum_lib.measure import stats
+from asum_lib.paths import RESULTS
+from asum_lib.study import tables
+from asum_lib.study.cells import SCALES
+from asum_lib.study.records import canonical
+from asum_lib.study.tables import Row
+
+VERDICTS = ("reproduced", "consistent", "not reproduced", "inconclusive", "not testable")
+ALPHA = 1 - stats.LEVEL
+EXPECTATIONS = ("below", "above", "not above")  # of 0, by the part's difference
+
+FindRow = Callable[[str, dict], Row]  # (size, {precision, method, rate}) -> the row of the table
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a rule; `difference` is None where a record is missing."""
+
+    what: str
+    expect: str
+    difference: stats.Difference | None
+    rows: tuple[Row, ...]
+
+    def outcome(self, p_holm: float | None) -> str:
+        """holds, contradicts, tie or missing."""
+        if self.difference is None:
+            return "missing"
+        significant, above = p_holm < ALPHA, self.difference.value > 0
+        if self.expect == "not above":
+            return "contradicts" if significant and above else "holds"
+        if not significant:
+            return "tie"
+        return "holds" if above == (self.expect == "above") else "contradicts"
+
+
+def judge(scale: str = "mini", results=RESULTS) -> list[dict]:
+    """One object a claim, in the ledger's order: {claim, text, paper, where, kind, scale, rule, rule_text, rule_sha, verdict, reason, evidence}.
+
+    `evidence` lists {what, expect, difference, lo, hi, p_holm, outcome, decides, records}, differences in points.
+    """
+    choose("scale", scale, SCALES)
+    gathered: dict[str, list[Row]] = {}
+    judged = []
+    for paper in papers.names():
+        for claim in papers.load(paper)["claims"]:
+            verdict, reason, evidence = _judge_one(claim, scale, Path(results), gathered)
+            judged.append(
+                {
+                    "claim": claim["id"],
+                    "text": claim["text"],
+                    "paper": paper,
+                    "where": claim["where"],
+                    "kind": claim["kind"],
+                    "scale": scale,
+                    "rule": claim["rule"],
+                    "rule_text": claim["rule_text"],
+                    "rule_sha": rule_sha(claim["rule"]),
+                    "verdict": verdict,
+                    "reason": reason,
+                    "evidence": evidence,
+                }
+            )
+    return judged
+
+
+def rule_sha(rule: dict) -> str:
+    """SHA-256 of the rule as canonical JSON: it changes with any change of the rule, not with its layout."""
+    return hashlib.sha256(canonical(rule).encode()).hexdigest()
+
+
+def decide(parts: Sequence[Part], equivalent_within_points: float) -> tuple[str, str, list[float | None]]:
+    """(verdict, reason in one line, Holm-corrected p of each part) by the definitions at the top of this module."""
+    p_holm = _corrected(parts)
+    outcomes = [part.outcome(p) for part, p in zip(parts, p_holm, strict=True)]
+    number = {outcome: outcomes.count(outcome) for outcome in ("holds", "tie", "contradicts", "missing")}
+    words = {"holds": "hold", "tie": "tied", "contradicts": "contradict", "missing": "missing"}
+    reason = f"of {len(parts)} parts: " + ", ".join(f"{count} {words[outcome]}" for outcome, count in number.items() if count)
+    directional = [(part, outcome) for part, outcome in zip(parts, outcomes, strict=True) if part.expect != "not above"]
+    if number["contradicts"]:
+        return "not reproduced", reason, p_holm
+    if number["missing"]:
+        return "inconclusive", reason, p_holm
+    if number["holds"] == len(parts):
+        return "reproduced", reason, p_holm
+    margin = equivalent_within_points
+    if all(-margin <= part.difference.lo and part.difference.hi <= margin for part, _ in directional):
+        return "not reproduced", f"{reason}; every difference is within {margin} points of 0", p_holm
+    mean = np.mean([part.difference.value * (1 if part.expect == "above" else -1) for part, _ in directional])
+    if mean > 0 and any(outcome == "holds" for _, outcome in directional):
+        return "consistent", reason, p_holm
+    return "inconclusive", reason, p_holm
+
+
+def comparisons(rule: dict, stated: list[dict], find: FindRow) -> list[Part]:
+    """For every size and every {a, expect, b}: test WER of a minus that of b."""
+    return [_part(size, pair, find) for pair in stated for size in rule["sizes"]]
+
+
+def early_epochs(rule: dict, stated: dict, find: FindRow) -> list[Part]:
+    """Change of dev WER from before training to the mean of the first epochs: above 0 without, not above 0 with, and with below without."""
+    parts = []
+    for size in rule["sizes"]:
+        with_row = find(size, stated["with"])
+        with_name = _name(stated["with"])
+        parts.append(_change_part(f"{size}: dev WER, early epochs minus epoch 0, {with_name}", "not above", [(1, with_row)], rule["epochs"]))
+        for configuration in stated["without"]:
+            row, name = find(size, configuration), _name(configuration)
+            parts.append(_change_part(f"{size}: dev WER, early epochs minus epoch 0, {name}", "above", [(1, row)], rule["epochs"]))
+            what = f"{size}: that change with {with_name} minus with {name}"
+            parts.append(_change_part(what, "below", [(1, with_row), (-1, row)], rule["epochs"]))
+    return parts
+
+
+def largest_step(rule: dict, stated: dict, find: FindRow) -> list[Part]:
+    """The fall of test WER over the named step of the ladder minus the fall over each other step: above 0."""
+    steps = list(zip(rule["sizes"], rule["sizes"][1:], strict=False))
+    named = tuple(rule["step"])
+    parts = []
+    for other in steps:
+        if other == named:
+            continue
+        weights = dict.fromkeys(rule["sizes"], 0)
+        for size, weight in zip((*named, *other), (1, -1, -1, 1), strict=True):
+            weights[size] += weight
+        sides = [(weight, find(size, stated)) for size, weight in weights.items() if weight]
+        what = f"{_name(stated)}: fall from {named[0]} to {named[1]} minus fall from {other[0]} to {other[1]}"
+        parts.append(_test_part(what, "above", sides))
+    return parts
+
+
+KINDS = {"comparisons": comparisons, "early_epochs": early_epochs, "largest_step": largest_step}
+
+
+def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[Row]]) -> tuple[str, str, list[dict]]:
+    rule = claim["rule"]
+    if choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, "not_testable"]) == "not_testable":
+        return "not testable", f"no table yet: {rule['until']}", []
+    if SCALES.index(scale) < SCALES.index(claim["scale"]):
+        return "not testable", f"scale {scale} cannot decide it: it needs {claim['scale']}", []
+    table = rule["table"]
+    if table not in gathered:
+        gathered[table] = tables.gather(table, scale, results)
+    if not any(row.found for row in gathered[table]):
+        return "not testable", f"no record of {table} at scale {scale} yet", []
+
+    def find(size: str, configuration: dict) -> Row:
+        wanted = {"size": size, "rate": None, **configuration}
+        for row in gathered[table]:
+            if row.planned_seeds and all(row.cell[key] == value for key, value in wanted.items()):
+                return row
+        raise InputError(f"rule of {claim['id']}: {wanted} is not in the grid of {table}")
+
+    make_parts = KINDS[rule["kind"]]
+    deciding = make_parts(rule, rule["deciding"], find)
+    verdict, reason, p_holm = decide(deciding, rule["equivalent_within_points"])
+    evidence = [_evidence(part, p, True, results) for part, p in zip(deciding, p_holm, strict=True)]
+    also = make_parts(rule, rule["also"], find) if "also" in rule else []
+    evidence += [_evidence(part, p, False, results) for part, p in zip(also, _corrected(also), strict=True)]
+    return verdict, reason, evidence
+
+
+def _part(size: str, pair: dict, find: FindRow) -> Part:
+    sides = [(1, find(size, pair["a"])), (-1, find(size, pair["b"]))]
+    return _test_part(f"{size}: {_name(pair['a'])} minus {_name(pair['b'])}", pair["expect"], sides)
+
+
+def _test_part(what: str, expect: str, sides: list[tuple[float, Row]]) -> Part:
+    choose("expectation of a rule", expect, EXPECTATIONS)
+    rows = tuple(row for _, row in sides)
+    return Part(what, expect, tables.contrast(sides) if all(row.complete for row in rows) else None, rows)
+
+
+def _change_part(what: str, expect: str, sides: list[tuple[float, Row]], epochs: list[int]) -> Part:
+    rows = tuple(row for _, row in sides)
+    if not all(row.complete and tables.has_samples(row, "dev", [0, *epochs]) for row in rows):
+        return Part(what, expect, None, rows)
+    _, words = tables.check_comparable(rows, "dev", [0, *epochs])
+    return Part(what, expect, stats.contrast([(weight, _early_change(row, epochs)) for weight, row in sides], words), rows)
+
+
+def _early_change(row: Row, epochs: list[int]) -> np.ndarray:
+    """[seeds, items]: mean dev errors of `epochs` minus those before training, within each seed."""
+    return (
+        np.mean([tables.pooled_counts(row.measured, "dev", epoch)[1] for epoch in epochs], axis=0) - tables.pooled_counts(row.measured, "dev", 0)[1]
+    )
+
+
+def _corrected(parts: Sequence[Part]) -> list[float | None]:
+    """Holm over all parts that were measured; None for the others."""
+    corrected = iter(stats.holm([part.difference.p for part in parts if part.difference]))
+    return [next(corrected) if part.difference else None for part in parts]
+
+
+def _evidence(part: Part, p_holm: float | None, decides: bool, results: Path) -> dict:
+    measured = part.difference
+    return {
+        "what": part.what,
+        "expect": part.expect,
+        "difference": measured.value if measured else None,
+        "lo": measured.lo if measured else None,
+        "hi": measured.hi if measured else None,
+        "p_holm": p_holm,
+        "outcome": part.outcome(p_holm),
+        "decides": decides,
+        "records": [os.path.relpath(path, results.parent) for row in part.rows for path, _ in row.found],
+    }
+
+
+def _name(configuration: dict) -> str:
+    """`int8 + adalora at rate 1/40`, `int8 alone`."""
+    if configuration["method"] == "none":
+        return f"{configuration['precision']} alone"
+    return f"{configuration['precision']} + {configuration['method']} at rate {configuration['rate']}"

@@ -1,0 +1,311 @@
+"""A record: the JSON of one cell's measurement, with its per-utterance samples beside it as gzip JSON lines.
+
+Written once, whole or not at all: a killed run leaves no half record. Field names carry units; what was not measured is
+null. Reading is strict: an unknown or a missing key is refused, so that a renamed field cannot pass unseen.
+What the numbers mean is for `measure`; which cells there are is for `cells` and `tables`.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from asum_lib.errors import InputError
+from asum_lib.paths import REPOSITORY
+
+SCHEMA = 1
+STATUSES = ("ok", "failed", "skipped")
+BETTER = ("lower", "higher")
+
+MEMORY_BYTES = ("weights", "footprint", "peak_allocated", "peak_reserved", "process_peak")
+PARAMS = ("total", "trainable", "kept_rank_mean")
+TIME_S = ("load", "train", "evaluate")
+EPOCH = ("epoch", "step", "train_loss", "dev_wer_pct", "dev_errors", "dev_words", "kept_rank_mean")  # epoch 0: before training
+SAMPLES = ("path", "sha256", "n")
+PROVENANCE = [
+    "command",
+    "notebook",
+    "git_commit",
+    "git_dirty",
+    "code_digest",
+    "packages",
+    "python",
+    "os",
+    "cpu",
+    "threads",
+    "accelerator",
+    "driver",
+    "model_revision",
+    "dataset_revision",
+    "dataset_fingerprint",
+    "started_at",
+    "finished_at",
+]
+LIBRARIES = ["torch", "transformers", "peft", "bitsandbytes", "evaluate", "jiwer", "numpy", "soundfile", "soxr", "datasets"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One value with its 95 % interval; `n` is the number of utterances behind it, `signature` says how it was computed."""
+
+    value: float | None
+    lo: float | None
+    hi: float | None
+    unit: str
+    better: str  # lower | higher
+    signature: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Record:
+    schema: int
+    fingerprint: str
+    table: str
+    scale: str
+    status: str  # ok | failed | skipped
+    reason: str | None  # one line where the status is not ok
+    cell: dict
+    config: dict
+    metrics: dict[str, Metric]
+    memory_bytes: dict  # keys MEMORY_BYTES
+    params: dict  # keys PARAMS
+    time_s: dict  # keys TIME_S
+    audio_s: float | None
+    rtfx: float | None  # seconds of audio transcribed in a second
+    history: list[dict]  # keys EPOCH
+    samples: dict | None  # keys SAMPLES
+    provenance: dict  # keys PROVENANCE
+
+
+def unmeasured(keys: Iterable[str], **measured) -> dict:
+    """A dictionary with null for every key of `keys` (such as `MEMORY_BYTES`) that is not in `measured`."""
+    keys = tuple(keys)
+    _check_keys("unmeasured()", dict.fromkeys(keys) | measured, keys)
+    return dict.fromkeys(keys) | measured
+
+
+def read(path) -> Record:
+    """The record at `path`; raises `InputError` naming the file and the key where it is not exactly a record of this schema."""
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such record") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    return _from_dict(data, path)
+
+
+def write(record: Record, path, samples: list[dict]) -> Record:
+    """Write samples, then the record, each to a temporary file that is renamed; returns the record with `samples` filled in.
+
+    A record that is already there is removed first, so that a kill in between leaves no record with another's samples.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples_path = _samples_path(path)
+    if samples:
+        lines = "".join(_json(row) + "\n" for row in samples)
+        packed = gzip.compress(lines.encode(), compresslevel=9, mtime=0)
+        filled = {"path": samples_path.name, "sha256": hashlib.sha256(packed).hexdigest(), "n": len(samples)}
+    else:
+        packed, filled = None, None
+    record = replace(record, samples=filled)
+    text = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    _from_dict(json.loads(text), path)
+    path.unlink(missing_ok=True)
+    if packed is None:
+        samples_path.unlink(missing_ok=True)
+    else:
+        _write_whole(samples_path, packed)
+    _write_whole(path, text.encode())
+    return record
+
+
+def read_samples(path) -> list[dict]:
+    """The sample rows of the record at `path` (its JSON); refuses a file whose hash is not the recorded one."""
+    path = Path(path)
+    return samples_of(read(path), path)
+
+
+def samples_of(record: Record, path) -> list[dict]:
+    """As `read_samples`, for a record that was already read; an empty list where the record keeps no samples."""
+    if record.samples is None:
+        return []
+    samples_path = Path(path).parent / record.samples["path"]
+    try:
+        packed = samples_path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{samples_path}: no such file, though {Path(path).name} names it") from None
+    found = hashlib.sha256(packed).hexdigest()
+    if found != record.samples["sha256"]:
+        raise InputError(f"{samples_path}: sha256 {found[:12]}..., but {Path(path).name} says {record.samples['sha256'][:12]}...")
+    return [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
+
+
+def load(results, scale: str, table: str) -> list[tuple[Path, Record]]:
+    """Every record of one table, in the order of their file names; an empty list where there is none."""
+    return [(path, read(path)) for path in sorted((Path(results) / scale / table).glob("*.json"))]
+
+
+def fingerprint(config: dict, data: dict, checkpoint: str, signature: str) -> str:
+    """What a value depends on, as one hash: a record whose fingerprint differs from its cell's is stale.
+
+    `config` is the resolved configuration, `data` identifies the corpus (its own fingerprint and split), `checkpoint` is
+    the SHA-256 or pinned revision of the weights, `signature` that of the metric.
+    """
+    what = {"config": config, "data": data, "checkpoint": checkpoint, "signature": signature}
+    return hashlib.sha256(canonical(what).encode()).hexdigest()
+
+
+def canonical(value) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def provenance(command: str, notebook: str | None, started_at: str) -> dict:
+    """Where and from what a value came, asked of this machine now (`finished_at`); revisions of model and data are the caller's.
+
+    `started_at` is UTC in ISO 8601, as `now()` gives it. Outside a git repository, and without a commit, git's keys are null.
+    """
+    return {
+        "command": command,
+        "notebook": notebook,
+        **_git(),
+        "code_digest": code_digest(),
+        "packages": packages(),
+        "python": platform.python_version(),
+        "os": platform.platform(),
+        "cpu": _cpu(),
+        **_torch(),
+        "model_revision": None,
+        "dataset_revision": None,
+        "dataset_fingerprint": None,
+        "started_at": started_at,
+        "finished_at": now(),
+    }
+
+
+def now() -> str:
+    """UTC to the second, e.g. `2025-01-31T12:00:00+00:00`."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def code_digest(folder=None) -> str:
+    """SHA-256 over the relative names and contents of all Python files of the library."""
+    folder = Path(folder or Path(__file__).resolve().parent.parent)
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@cache
+def packages() -> dict[str, str | None]:
+    """Installed versions of the libraries that move a number; null where one is not installed."""
+
+    def version(name):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    return {name: version(name) for name in LIBRARIES}
+
+
+def _samples_path(path: Path) -> Path:
+    return path.with_name(f"{path.name.removesuffix('.json')}.samples.jsonl.gz")
+
+
+def _json(row: dict) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_keys(where, found, expected) -> None:
+    if not isinstance(found, dict):
+        raise InputError(f"{where}: expected an object with the keys {', '.join(expected)}, got {found!r}")
+    for key in found:
+        if key not in expected:
+            raise InputError(f"{where}: unknown key {key!r} (known: {', '.join(expected)})")
+    for key in expected:
+        if key not in found:
+            raise InputError(f"{where}: missing key {key!r}")
+
+
+def _from_dict(data: dict, path: Path) -> Record:
+    if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
+        raise InputError(f"{path}: schema {data['schema']!r}, this code reads {SCHEMA}")
+    _check_keys(path, data, [field.name for field in fields(Record)])
+    for key, allowed in {"memory_bytes": MEMORY_BYTES, "params": PARAMS, "time_s": TIME_S, "provenance": PROVENANCE}.items():
+        _check_keys(f"{path}: {key}", data[key], allowed)
+    for entry in data["history"]:
+        _check_keys(f"{path}: history", entry, EPOCH)
+    if data["samples"] is not None:
+        _check_keys(f"{path}: samples", data["samples"], SAMPLES)
+    for name, metric in data["metrics"].items():
+        _check_keys(f"{path}: metrics: {name}", metric, [field.name for field in fields(Metric)])
+        if metric["better"] not in BETTER:
+            raise InputError(f"{path}: metrics: {name}: better {metric['better']!r}, expected {' or '.join(BETTER)}")
+    if data["status"] not in STATUSES:
+        raise InputError(f"{path}: status {data['status']!r}, expected one of {', '.join(STATUSES)}")
+    if data["status"] != "ok" and not data["reason"]:
+        raise InputError(f"{path}: reason is empty, but the status is {data['status']}")
+    return Record(**data | {"metrics": {name: Metric(**metric) for name, metric in data["metrics"].items()}})
+
+
+def _git() -> dict:
+    def ask(*arguments):
+        try:
+            return subprocess.run(["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    commit = ask("rev-parse", "--verify", "--quiet", "HEAD")
+    changes = ask("status", "--porcelain") if commit else None
+    return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _torch() -> dict:
+    """Threads and accelerator as torch sees them, if it is loaded already: asking must not cost its import."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {"threads": os.cpu_count(), "accelerator": None, "driver": None}
+    if not torch.cuda.is_available():
+        return {"threads": torch.get_num_threads(), "accelerator": None, "driver": None}
+    try:
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split("\n")[0].strip()
+    except (OSError, subprocess.CalledProcessError):
+        driver = None
+    return {"threads": torch.get_num_threads(), "accelerator": torch.cuda.get_device_name(0), "driver": driver}

@@ -1,0 +1,317 @@
+"""How results are shown: tables as HTML that sorts without a kernel, figures as SVG with a text alternative.
+
+Functions take rows of `study.tables` or records and return an object that a notebook cell shows. They measure nothing
+and type no figure of their own. All text from data is escaped.
+"""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+from asum_lib.paths import RESULTS
+from asum_lib.study import records, tables
+from asum_lib.study.cells import PAPER_CONFIGURATIONS, PAPER_RATE, SIZES
+
+METHOD_NAMES = {"none": "", "lora": "LoRA", "adalora": "AdaLoRA", "adalora-inactive": "inactive AdaLoRA", "full": "full fine-tuning"}
+COLOURS = {  # Okabe and Ito's palette, told apart by the colour-blind; one colour a configuration on every page
+    ("fp32", "none"): "#000000",
+    ("bf16", "none"): "#999999",
+    ("int8", "none"): "#56B4E9",
+    ("int4", "none"): "#F0E442",
+    ("fp4", "none"): "#CC79A7",
+    ("int8", "adalora"): "#0072B2",
+    ("int4", "adalora"): "#E69F00",
+    ("fp32", "full"): "#009E73",
+    ("int8", "adalora-inactive"): "#D55E00",
+}
+MARKERS = {"none": "o", "lora": "D", "adalora": "s", "adalora-inactive": "X", "full": "^"}
+
+
+def configuration_name(cell: dict) -> str:
+    """`int8 + AdaLoRA`; a rate other than the paper's is named: `int8 + AdaLoRA, rate 1`."""
+    method = METHOD_NAMES[cell["method"]]
+    name = f"{cell['precision']} + {method}" if method else cell["precision"]
+    return name if cell["rate"] in (None, PAPER_RATE) else f"{name}, rate {cell['rate']}"
+
+
+def scale_note(scale: str = "mini") -> object:
+    """The banner that says which scale a page shows."""
+    from IPython.display import HTML
+
+    text = {
+        "mini": "<strong>Scale: mini.</strong> Models trained from scratch by this project on speech that it generates. "
+        "Orderings, ratios and trends are put to the test; no figure of ours here is evidence on an absolute figure of the paper.",
+        "paper": "<strong>Scale: paper.</strong> The published checkpoints on real corpora.",
+    }[scale]
+    return HTML(f'<div class="admonition note asum-scale"><p>{text}</p></div>')
+
+
+def main_table(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rate: str = PAPER_RATE) -> object:
+    """Sizes by the paper's six configurations: our WER with interval, the paper's below it; the best of a size and its ties are marked."""
+    from IPython.display import HTML
+
+    configurations = [(p, m, None if m == "none" else rate) for p, m in PAPER_CONFIGURATIONS]
+    rows = tables.mark_ties(table, scale, results, configurations=[(p, m, rate) for p, m in PAPER_CONFIGURATIONS])
+    found = {(row["cell"]["size"], row["cell"]["precision"], row["cell"]["method"], row["cell"]["rate"]): row for row in rows}
+    sizes = [size for size in SIZES if any(key[0] == size for key in found)]
+    head = "".join(f"<th>{configuration_name({'precision': p, 'method': m, 'rate': r})}</th>" for p, m, r in configurations)
+    body = "".join(f"<tr><th>{size}</th>{''.join(_main_cell(found.get((size, *c))) for c in configurations)}</tr>" for size in sizes)
+    caption = "WER in per cent with 95 % interval. ★ lowest of its size; = a tie with it (paired bootstrap, Holm-corrected within the size)."
+    if rate == PAPER_RATE and any(row["paper_status"] for row in rows):
+        caption += " In italics the paper's figure and how well it is known; ? where it is not in the sources at hand."
+    style = 'class="table asum-main"'
+    return HTML(f'<div class="asum-scroll"><table {style}><caption>{caption}</caption><tr><th>size</th>{head}</tr>{body}</table></div>')
+
+
+def _main_cell(row: dict | None) -> str:
+    if row is None:
+        return "<td></td>"
+    mark = "★" if row["best_of_size"] else "=" if row["tie_with_best"] else ""
+    if row["value"] is None:
+        reason = html.escape(row["reason"] or "")
+        ours = f'<span title="{reason}">{row["status"]}</span>'
+    else:
+        value = _record_link(row, f"{row['value']:.1f}")
+        ours = f"{value} {mark}<br><small>{row['lo']:.1f} to {row['hi']:.1f}</small>"
+    paper = ""
+    if row["paper_status"] is not None:
+        known = "?" if row["paper"] is None else f"{row['paper']:g} ({row['paper_status']})"
+        source = html.escape(row["paper_source"] or "")
+        paper = f'<br><em title="{source}">{known}</em>'
+    return f"<td>{ours}{paper}</td>"
+
+
+def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS) -> object:
+    """Every cell of a table, sortable and searchable, each with links to its records and the command that measures it."""
+    import pandas as pd
+    from IPython.display import HTML
+    from itables import init_notebook_mode, options, to_html_datatable
+
+    init_notebook_mode(all_interactive=False, connected=False)
+    options.warn_on_undocumented_option = False
+    lines = []
+    for row in tables.rows(table, scale, results):
+        cell = row["cell"]
+        lines.append(
+            {
+                "size": f'<span hidden>{SIZES.index(cell["size"])}</span>{cell["size"]}',
+                "configuration": configuration_name(cell),
+                "WER, %": None if row["value"] is None else round(row["value"], 2),
+                "from": None if row["lo"] is None else round(row["lo"], 2),
+                "to": None if row["hi"] is None else round(row["hi"], 2),
+                "utterances": row["n"],
+                "seeds": len(row["seeds"]),
+                "weights, kB": None if row["weights_bytes"] is None else round(row["weights_bytes"] / 1e3, 1),
+                "trainable": row["trainable"],
+                "kept rank": row["kept_rank_mean"],
+                "paper, %": "" if row["paper"] is None else f"{row['paper']:g} ({row['paper_status']})",
+                "status": html.escape(row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"),
+                "records": " ".join(_link(path, f"s{seed}") for path, seed in zip(row["records"], row["seeds"], strict=False)),
+                "command": f"<code>{html.escape(_command(row, results))}</code>",
+            }
+        )
+    frame = pd.DataFrame(lines)
+    shown = to_html_datatable(frame, allow_html=True, showIndex=False, paging=False, scrollX=True, connected=False, style="width:100%")
+    return HTML(shown)
+
+
+def _command(row: dict, results: Path) -> str:
+    """The command of the row's first record."""
+    return records.read(Path(results).parent / row["records"][0]).provenance["command"] if row["records"] else ""
+
+
+def _link(path: str, text: str) -> str:
+    """A link to a record as the built book carries it: the `results` folder lies at the site's root, pages one level below."""
+    return f'<a href="../{html.escape(Path(path).relative_to("results").as_posix())}">{html.escape(text)}</a>'
+
+
+def _record_link(row: dict, text: str) -> str:
+    return _link(row["records"][0], text) if row["records"] and row["records"][0].startswith("results/") else html.escape(text)
+
+
+def row_table(row) -> object:
+    """The cells of one measured row (`whisper_quant.Row`), seeds pooled."""
+    from IPython.display import HTML
+
+    from asum_lib.measure.stats import ratio_interval
+
+    lines = []
+    for group in _by_configuration(row):
+        cell, metrics = group[0][1].cell, [record.metrics.get("wer_pct") for _, record in group]
+        if None in metrics:
+            wer = html.escape("; ".join(record.reason for _, record in group if record.reason))
+        else:
+            _, errors, words = tables.pooled_counts(group)
+            value, lo, hi = ratio_interval(errors, words)
+            wer = f"{value:.1f} ({lo:.1f} to {hi:.1f})"
+        first = group[0][1]
+        kept = first.params["kept_rank_mean"]
+        train_s = sum(record.time_s["train"] or 0 for _, record in group) / len(group)
+        fields = [configuration_name(cell), wer, len(group), f"{(first.memory_bytes['weights'] or 0) / 1e3:,.0f}", first.params["trainable"] or ""]
+        fields += ["" if kept is None else f"{kept:.1f}", f"{train_s:.0f}" if train_s else ""]
+        lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
+    head = "".join(
+        f"<th>{title}</th>" for title in ("configuration", "WER, % (95 % interval)", "seeds", "weights, kB", "trained", "kept rank", "training, s")
+    )
+    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
+
+
+def _by_configuration(row) -> list[list]:
+    groups: dict[str, list] = {}
+    for path, record in zip(row.paths, row.records, strict=True):
+        groups.setdefault(configuration_name(record.cell), []).append((path, record))
+    return list(groups.values())
+
+
+def example(row, position: int = 0) -> object:
+    """One test utterance as each configuration of the row wrote it, wrong words marked; `position` counts from the worst."""
+    from IPython.display import HTML
+
+    by_name = {}
+    for group in _by_configuration(row):
+        if group[0][1].status == "ok":
+            by_name[configuration_name(group[0][1].cell)] = {s["id"]: s for s in records.read_samples(group[0][0]) if s["split"] == "test"}
+    errors = {
+        identity: sum(rows[identity]["substitutions"] + rows[identity]["insertions"] + rows[identity]["deletions"] for rows in by_name.values())
+        for identity in next(iter(by_name.values()))
+    }
+    identity = sorted(errors, key=lambda key: (-errors[key], key))[position]
+    reference = next(iter(by_name.values()))[identity]["reference"]
+    lines = [f"<tr><th>spoken</th><td>{html.escape(reference)}</td></tr>"]
+    lines += [f"<tr><th>{name}</th><td>{_marked(reference, rows[identity]['hypothesis'])}</td></tr>" for name, rows in by_name.items()]
+    return HTML(f'<div class="asum-scroll"><table class="table">{"".join(lines)}</table></div>')
+
+
+def _marked(reference: str, hypothesis: str) -> str:
+    """The hypothesis with substituted and inserted words in <mark> and deleted ones struck out."""
+    import jiwer
+
+    if not reference.split() or not hypothesis.split():
+        return f"<mark>{html.escape(hypothesis)}</mark>"
+    output = jiwer.process_words(reference, hypothesis)
+    parts = []
+    for chunk in output.alignments[0]:
+        spoken = " ".join(output.references[0][chunk.ref_start_idx : chunk.ref_end_idx])
+        written = " ".join(output.hypotheses[0][chunk.hyp_start_idx : chunk.hyp_end_idx])
+        if chunk.type == "equal":
+            parts.append(html.escape(written))
+        elif chunk.type == "delete":
+            parts.append(f"<del>{html.escape(spoken)}</del>")
+        else:
+            parts.append(f'<mark title="spoken: {html.escape(spoken)}">{html.escape(written)}</mark>')
+    return " ".join(parts)
+
+
+def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> object:
+    """Dev WER by epoch, one line a configuration (mean over seeds, each seed as a thin line)."""
+    groups: dict[tuple, list] = {}
+    for _, record in found:
+        if len(record.history) > 1:
+            groups.setdefault((record.cell["size"], configuration_name(record.cell)), []).append(record)
+    sizes = [size for size in SIZES if any(key[0] == size for key in groups)]
+    figure, axes = _subplots(len(sizes))
+    said = []
+    for axis, size in zip(axes, sizes, strict=True):
+        for (group_size, name), group in groups.items():
+            if group_size != size:
+                continue
+            cell = group[0].cell
+            style = {"color": COLOURS.get((cell["precision"], cell["method"]), "#555555"), "linestyle": "-" if cell["rate"] == PAPER_RATE else "--"}
+            epochs = [entry["epoch"] for entry in group[0].history]
+            curves = [[entry["dev_wer_pct"] for entry in record.history] for record in group]
+            for curve in curves:
+                axis.plot(epochs, curve, linewidth=0.5, alpha=0.5, **style)
+            mean = [sum(values) / len(values) for values in zip(*curves, strict=True)]
+            axis.plot(epochs, mean, marker=MARKERS[cell["method"]], markersize=4, label=name, **style)
+            said.append(f"{size} {name} from {mean[0]:.1f} to {mean[-1]:.1f}")
+        axis.set(title=size, xlabel="epoch", ylabel="dev WER, %" if axis is axes[0] else None)
+        axis.set_ylim(bottom=0)
+    _legend(figure, axes)
+    return _show(figure, f"{title} Dev word error rate by epoch in per cent: " + "; ".join(said) + ".")
+
+
+def plot_ladder(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rate: str = PAPER_RATE) -> object:
+    """WER by size, one line a configuration of the paper, with 95 % intervals; beside it the paper's own figures."""
+    rows = [r for r in tables.rows(table, scale, results) if (r["cell"]["precision"], r["cell"]["method"]) in PAPER_CONFIGURATIONS]
+    rows = [r for r in rows if r["cell"]["rate"] in (None, rate)]
+    paper = [row for row in rows if row["paper"] is not None]
+    figure, axes = _subplots(1 + bool(paper), width=4.6)
+    said = []
+    for precision, method in PAPER_CONFIGURATIONS:
+        line = [r for r in rows if (r["cell"]["precision"], r["cell"]["method"]) == (precision, method)]
+        style = {"color": COLOURS[precision, method], "marker": MARKERS[method], "markeredgecolor": "#333333", "markeredgewidth": 0.5}
+        measured = [row for row in line if row["value"] is not None]
+        if measured:
+            name = configuration_name(measured[0]["cell"])
+            x, y = [SIZES.index(row["cell"]["size"]) for row in measured], [row["value"] for row in measured]
+            spread = [[row["value"] - row["lo"] for row in measured], [row["hi"] - row["value"] for row in measured]]
+            axes[0].errorbar(x, y, yerr=spread, capsize=2, label=name, **style)
+            said.append(name + " " + ", ".join(f"{row['cell']['size']} {row['value']:.1f}" for row in measured))
+        theirs = [row for row in line if row["paper"] is not None]
+        if theirs:
+            axes[1].plot([SIZES.index(r["cell"]["size"]) for r in theirs], [r["paper"] for r in theirs], linestyle=":", **style)
+    for axis, title in zip(axes, (f"ours, scale {scale}", "the paper (secondary or derived)"), strict=False):
+        axis.set_xticks(range(len(SIZES)), SIZES)
+        axis.set(title=title, xlabel="Whisper size", ylabel="WER, %")
+        axis.set_ylim(bottom=0)
+    _legend(figure, axes)
+    return _show(figure, "Word error rate by size in per cent. " + "; ".join(said) + ".")
+
+
+def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS) -> object:
+    """WER against bytes of weights, one point a cell without and with adaptation; the lower left is better."""
+    rows = [row for row in tables.rows(table, scale, results) if row["value"] is not None and row["cell"]["rate"] in (None, PAPER_RATE)]
+    rows = [row for row in rows if row["cell"]["method"] != "adalora-inactive"]
+    figure, axes = _subplots(1, width=7.5)
+    for key in dict.fromkeys((row["cell"]["precision"], row["cell"]["method"]) for row in rows):
+        line = sorted((r for r in rows if (r["cell"]["precision"], r["cell"]["method"]) == key), key=lambda r: r["weights_bytes"])
+        spread = [[row["value"] - row["lo"] for row in line], [row["hi"] - row["value"] for row in line]]
+        axes[0].errorbar(
+            [row["weights_bytes"] / 1e6 for row in line],
+            [row["value"] for row in line],
+            yerr=spread,
+            color=COLOURS[key],
+            marker=MARKERS[key[1]],
+            markeredgecolor="#333333",
+            markeredgewidth=0.5,
+            linewidth=0.8,
+            capsize=2,
+            label=configuration_name(line[0]["cell"]),
+        )
+    axes[0].set_xscale("log")
+    axes[0].set(xlabel="weights, MB (log scale)", ylabel="WER, %")
+    axes[0].set_ylim(bottom=0)
+    _legend(figure, axes)
+    best = min(rows, key=lambda row: row["value"], default=None)
+    said = f" Lowest: {best['cell']['size']} {configuration_name(best['cell'])}, {best['value']:.1f} % at {best['weights_bytes'] / 1e6:.2f} MB." if best else ""
+    return _show(figure, f"Word error rate against bytes of weights, {len(rows)} cells." + said)
+
+
+def _subplots(count: int, width: float = 2.6):
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    import seaborn
+
+    seaborn.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "asum", "font.family": "DejaVu Sans"})
+    figure, axes = plt.subplots(1, max(count, 1), figsize=(max(width * count, 4), 3.4), sharey=True, squeeze=False, layout="constrained")
+    return figure, list(axes[0])
+
+
+def _legend(figure, axes) -> None:
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+
+
+def _show(figure, alternative: str) -> object:
+    """The figure as an SVG image with its text alternative, on a light card that stays legible in dark mode."""
+    import matplotlib.pyplot as plt
+    from IPython.display import HTML
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return HTML(f'<img class="asum-figure" alt="{html.escape(alternative.strip())}" src="data:image/svg+xml;base64,{data}">')

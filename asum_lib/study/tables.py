@@ -1,0 +1,266 @@
+"""A table: a planned grid of cells, and the rows that records make of it, training seeds pooled.
+
+Which cells there should be is said here (`GRIDS`), so that the workflow, the command and the pages agree, and a cell
+without a record shows as missing. Values are computed from the per-utterance counts beside the records, not from the
+records' own per-seed values. Nothing here loads a model or computes a text.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from asum_lib import papers
+from asum_lib.errors import InputError, choose
+from asum_lib.measure import stats
+from asum_lib.measure.wer import compare_signatures
+from asum_lib.paths import RESULTS
+from asum_lib.study import records
+from asum_lib.study.cells import PAPER_CONFIGURATIONS, PAPER_RATE, SCALES, SIZES, Cell, make_cell
+
+METRIC = "wer_pct"
+SEEDS = (0, 1, 2)
+
+# (precision, method, rate); the paper's six at its rate come first, then what this study adds to judge them.
+_PAPER = [(precision, method, PAPER_RATE) for precision, method in PAPER_CONFIGURATIONS]
+_ADDED = [("int8", "adalora-inactive", PAPER_RATE)] + [
+    (precision, method, "1") for precision, method in [("int8", "adalora"), ("int4", "adalora"), ("int8", "adalora-inactive"), ("fp32", "full")]
+]
+_OTHER_PRECISIONS = [("bf16", "none", PAPER_RATE), ("fp4", "none", PAPER_RATE)]
+GRIDS = {
+    "whisper_wer": {"corpus": "howto", "sizes": SIZES, "configurations": _PAPER + _ADDED + _OTHER_PRECISIONS},
+    "whisper_digits": {"corpus": "digits", "sizes": ("tiny", "small", "large"), "configurations": _PAPER + _ADDED},
+}
+IDENTITY = ("model", "size", "precision", "method", "rank", "rate", "epochs", "corpus", "split")  # of a row: a cell without its seed
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of a table with the records of its seeds."""
+
+    cell: dict  # keys IDENTITY
+    planned_seeds: tuple[int, ...]  # empty where the cell is not in the planned grid
+    found: tuple[tuple[Path, records.Record], ...]  # in the order of the seeds
+
+    @property
+    def measured(self) -> tuple[tuple[Path, records.Record], ...]:
+        return tuple((path, record) for path, record in self.found if record.status == "ok")
+
+    @property
+    def complete(self) -> bool:
+        """True where every planned seed, and at least one, was measured."""
+        seeds = {record.cell["seed"] for _, record in self.measured}
+        return bool(seeds) and seeds.issuperset(self.planned_seeds) and len(self.measured) == len(self.found)
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the row from being complete, one phrase a seed."""
+        absent = sorted(set(self.planned_seeds) - {record.cell["seed"] for _, record in self.found})
+        failed = [f"seed {record.cell['seed']} {record.status}: {record.reason}" for _, record in self.found if record.status != "ok"]
+        return failed + [f"seed {seed} missing" for seed in absent]
+
+
+def planned(table: str, scale: str = "mini") -> list[Cell]:
+    """Every cell of the grid of `table`, seeds included; what trains nothing has seed 0 alone."""
+    choose("table", table, GRIDS)
+    grid = GRIDS[table]
+    return [
+        make_cell(size, precision, method, scale=scale, corpus=grid["corpus"], rate=rate, seed=seed)
+        for precision, method, rate in grid["configurations"]
+        for size in grid["sizes"]
+        for seed in (SEEDS if method != "none" else SEEDS[:1])
+    ]
+
+
+def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
+    """The planned cells with their records, in the grid's order, then cells that have records but are not in the grid.
+
+    A table without a grid (that of a local manifest) is known by its folder of records.
+    """
+    choose("scale", scale, SCALES)
+    folders = sorted(path.name for path in (Path(results) / scale).glob("*") if path.is_dir())
+    choose("table", table, dict.fromkeys([*GRIDS, *folders]))
+    seeds: dict[tuple, list[int]] = {}
+    for cell in planned(table, scale) if table in GRIDS else []:
+        seeds.setdefault(_identity(cell.as_dict()), []).append(cell.seed)
+    found: dict[tuple, list] = {key: [] for key in seeds}
+    for path, record in records.load(results, scale, table):
+        try:
+            found.setdefault(_identity(record.cell), []).append((path, record))
+        except KeyError as key:
+            raise InputError(f"{path}: cell: missing key {key}") from None
+    return [
+        Row(dict(zip(IDENTITY, key, strict=True)), tuple(seeds.get(key, ())), tuple(sorted(entries, key=lambda e: e[1].cell["seed"])))
+        for key, entries in found.items()
+    ]
+
+
+def rows(table: str, scale: str = "mini", results=RESULTS) -> list[dict]:
+    """The table as objects, one a cell, seeds pooled (`asum table NAME --format json`).
+
+    `status` is ok, partial (some planned seeds are not measured; the value is of those that are), failed, skipped or missing; with
+    `reason` where it is not ok. `paper` is the paper's value for the same configuration, null where unknown; `paper_status` is
+    null where the paper has no such cell. `records` are paths relative to the folder that holds `results`.
+    """
+    return [_as_object(table, row, Path(results)) for row in gather(table, scale, results)]
+
+
+def counts(record_path, split: str = "test", epoch: int | None = None) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """(ids, errors[items], words[items]) of one record's samples; for `split="dev"` of one `epoch` of its curve."""
+    path = Path(record_path)
+    return _counts_of(records.read(path), path, split, epoch)
+
+
+def has_samples(row: Row, split: str, epochs: Sequence[int | None]) -> bool:
+    """True where every measured record of the row keeps samples of `split` for all of `epochs`."""
+    kept = [_all_counts(path, record.samples["sha256"]) if record.samples else {} for path, record in row.measured]
+    return all((split, epoch) in by_set for by_set in kept for epoch in epochs)
+
+
+def pooled_counts(found: Sequence[tuple[Path, records.Record]], split: str = "test", epoch: int | None = None):
+    """(ids, errors[seeds, items], words[items]) of the records of one cell; raises `InputError` where they were not scored alike."""
+    compare_signatures(*(record.metrics[METRIC].signature for _, record in found))
+    by_seed = [_counts_of(record, path, split, epoch) for path, record in found]
+    ids, _, words = by_seed[0]
+    for (path, _), (other_ids, _, other_words) in zip(found, by_seed, strict=True):
+        _check_same_items(found[0][0], path, ids, other_ids, words, other_words)
+    return ids, np.stack([errors for _, errors, _ in by_seed]), words
+
+
+def difference(a: Row, b: Row) -> stats.Difference:
+    """Test WER of `a` minus that of `b` in points, paired by utterance; raises `InputError` where they cannot be compared."""
+    return contrast([(1, a), (-1, b)])
+
+
+def contrast(sides: Sequence[tuple[float, Row]]) -> stats.Difference:
+    """The weighted sum of the rows' test WER in points, on the same utterances."""
+    _, words = check_comparable([row for _, row in sides])
+    return stats.contrast([(weight, pooled_counts(row.measured)[1]) for weight, row in sides], words)
+
+
+def check_comparable(compared: Sequence[Row], split: str = "test", epochs: Sequence[int | None] = (None,)) -> tuple[tuple[str, ...], np.ndarray]:
+    """(ids, words[items]) that all rows share in all `epochs`; raises `InputError` where signatures or utterances differ."""
+    every = [entry for row in compared for entry in row.measured]
+    first_path = every[0][0]
+    ids, _, words = pooled_counts(every, split, epochs[0])
+    for epoch in epochs[1:]:
+        other_ids, _, other_words = pooled_counts(every, split, epoch)
+        _check_same_items(f"{first_path} epoch {epochs[0]}", f"{first_path} epoch {epoch}", ids, other_ids, words, other_words)
+    return ids, words
+
+
+def mark_ties(table: str, scale: str = "mini", results=RESULTS, configurations=None) -> list[dict]:
+    """`rows`, each with `best_of_size` and `tie_with_best`: is its difference to the lowest WER of its size a tie?
+
+    Among `configurations` (triples as in `GRIDS`; the paper's six by default) and at one size, each cell is held against the
+    lowest one by paired bootstrap, Holm-corrected within the size. Both keys are None for other cells.
+    """
+    wanted = {(p, m, None if m == "none" else r) for p, m, r in (configurations or _PAPER)}
+    gathered = gather(table, scale, results)
+    objects = [_as_object(table, row, Path(results)) | {"best_of_size": None, "tie_with_best": None} for row in gathered]
+    chosen = [i for i, row in enumerate(gathered) if tuple(row.cell[k] for k in ("precision", "method", "rate")) in wanted and row.measured]
+    for size in SIZES:
+        same_size = [i for i in chosen if gathered[i].cell["size"] == size]
+        if not same_size:
+            continue
+        best = min(same_size, key=lambda i: objects[i]["value"])
+        others = [i for i in same_size if i != best]
+        corrected = stats.holm([difference(gathered[i], gathered[best]).p for i in others])
+        objects[best].update(best_of_size=True, tie_with_best=False)
+        for i, p in zip(others, corrected, strict=True):
+            objects[i].update(best_of_size=False, tie_with_best=p >= 1 - stats.LEVEL)
+    return objects
+
+
+def as_markdown(table_rows: Sequence[dict]) -> str:
+    """The rows as a Markdown table: value with interval, seeds, the paper's value with its status, weights in MB (10^6 bytes)."""
+    lines = [
+        "| size | precision | method | rate | WER, % (95 % interval) | seeds | paper, % | weights, MB | status |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table_rows:
+        cell = row["cell"]
+        value = "" if row["value"] is None else f"{row['value']:.1f} ({row['lo']:.1f} to {row['hi']:.1f})"
+        paper = f"{row['paper']:g} ({row['paper_status']})" if row["paper"] is not None else (row["paper_status"] or "")
+        weights = "" if row["weights_bytes"] is None else f"{row['weights_bytes'] / 1e6:.2f}"
+        status = row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"
+        fields = [cell["size"], cell["precision"], cell["method"], cell["rate"] or "", value, len(row["seeds"]) or "", paper, weights]
+        lines.append("| " + " | ".join(str(field).replace("|", "\\|") for field in [*fields, status]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _identity(cell: dict) -> tuple:
+    return tuple(cell[key] for key in IDENTITY)
+
+
+def _as_object(table: str, row: Row, results: Path) -> dict:
+    measured = row.measured
+    value = lo = hi = signature = n = None
+    if measured:
+        ids, errors, words = pooled_counts(measured)
+        value, lo, hi = stats.ratio_interval(errors, words)
+        signature, n = measured[0][1].metrics[METRIC].signature, len(ids)
+    if row.complete:
+        status = "ok"
+    elif measured:
+        status = "partial"
+    else:
+        status = row.found[0][1].status if row.found else "missing"
+    known = papers.value("derkach2024", table, **{key: row.cell[key] for key in ("size", "precision", "method")})
+    if known is None or row.cell["rate"] not in (None, PAPER_RATE):
+        known = {"value": None, "status": None, "source": None}
+    kept_ranks = [record.params["kept_rank_mean"] for _, record in measured if record.params["kept_rank_mean"] is not None]
+    return {
+        "cell": row.cell,
+        "metric": METRIC,
+        "value": value,
+        "lo": lo,
+        "hi": hi,
+        "unit": "%",
+        "n": n,
+        "seeds": [record.cell["seed"] for _, record in measured],
+        "paper": known["value"],
+        "paper_status": known["status"],
+        "paper_source": known["source"],
+        "signature": signature,
+        "status": status,
+        "reason": None if status == "ok" else "; ".join(row.problems),
+        "weights_bytes": next((record.memory_bytes["weights"] for _, record in measured), None),
+        "kept_rank_mean": float(np.mean(kept_ranks)) if kept_ranks else None,
+        "trainable": next((record.params["trainable"] for _, record in measured), None),
+        "records": [os.path.relpath(path, results.parent) for path, _ in row.found],
+    }
+
+
+def _counts_of(record: records.Record, path: Path, split: str, epoch: int | None):
+    if record.samples is None:
+        raise InputError(f"{path}: keeps no samples (status {record.status}), so nothing can be counted")
+    by_set = _all_counts(path, record.samples["sha256"])
+    if (split, epoch) not in by_set:
+        there = ", ".join(f"{s}{'' if e is None else f' epoch {e}'}" for s, e in by_set)
+        raise InputError(f"{path}: no samples of {split}{'' if epoch is None else f' epoch {epoch}'}: there are {there}")
+    return by_set[split, epoch]
+
+
+@lru_cache(maxsize=2_000)
+def _all_counts(path: Path, sha256: str) -> dict:
+    """{(split, epoch): (ids, errors, words)} of a record's samples, items in the order of their ids; texts are let go."""
+    grouped: dict[tuple, list] = {}
+    for sample in records.read_samples(path):
+        errors = sample["errors"] if "errors" in sample else sample["substitutions"] + sample["insertions"] + sample["deletions"]
+        grouped.setdefault((sample["split"], sample.get("epoch")), []).append((sample["id"], errors, sample["words"]))
+    result = {}
+    for key, entries in grouped.items():
+        ids, errors, words = zip(*sorted(entries), strict=True)
+        if len(set(ids)) < len(ids):
+            raise InputError(f"{path}: an id occurs twice in the samples of {key[0]}")
+        result[key] = (ids, np.array(errors, dtype=float), np.array(words, dtype=float))
+    return result
+
+
+def _check_same_items(path, other_path, ids, other_ids, words, other_words) -> None:
+    if ids != other_ids or not np.array_equal(words, other_words):
+        raise InputError(f"{other_path} was not scored on the same utterances as {path}: {len(other_ids)} and {len(ids)}, or other words")

@@ -1,0 +1,61 @@
+"""What `notebooks/whisper_quant.ipynb` calls: one row of the Whisper table, i.e. all configurations of one size."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+from asum_lib.errors import InputError
+from asum_lib.paths import RESULTS
+from asum_lib.study.cells import EPOCHS, PAPER_RATE, make_row
+from asum_lib.study.records import Record
+
+
+@dataclass(frozen=True)
+class Row:
+    """The measured cells of one size: parallel tuples of record paths and records."""
+
+    size: str
+    scale: str
+    corpus: str
+    paths: tuple[Path, ...]
+    records: tuple[Record, ...]
+
+
+def run(
+    size: str = "medium",
+    scale: str = "mini",
+    precisions: list = ("fp32", "int8", "int4"),
+    methods: list = ("none", "adalora", "full"),
+    rates: list = (PAPER_RATE,),
+    seeds: list = (0,),
+    epochs: int = EPOCHS,
+    corpus: str = "howto",
+    model: str = "",
+    results_dir: str = "",
+) -> Row:
+    """Measure (or read, where fresh) every cell of the row and return it; progress goes to stderr.
+
+    `model` replaces the size's own checkpoint and names the records; `results_dir` defaults to the study's own folder.
+    """
+    from asum_lib.study.run import run_cells
+
+    named = {"model": Path(model).name} if model else {}
+    cells = make_row(size, precisions, methods, rates=rates, seeds=seeds, scale=scale, corpus=corpus, epochs=epochs, **named)
+    results = Path(results_dir) if results_dir else RESULTS
+    measured = run_cells(cells, model=model or None, results=results, notebook="notebooks/whisper_quant.ipynb")
+    paths, found = zip(*measured, strict=True)
+    return Row(size, scale, corpus, paths, found)
+
+
+def parameters(namespace: dict) -> dict:
+    """The notebook's parameters out of its `globals()`; refuses a name that `run` does not know.
+
+    papermill only warns of a misspelt parameter and goes on with the default, so the notebook has to look itself.
+    """
+    known = list(inspect.signature(run).parameters)
+    plain = (str, int, float, list, tuple, dict, type(None))
+    given = {name: value for name, value in namespace.items() if isinstance(value, plain) and not name.startswith("_")}
+    unknown = sorted(set(given) - set(known) - {"In", "Out"})
+    if unknown:
+        raise InputError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(known)}")
+    return {name: given[name] for name in known if name in given}

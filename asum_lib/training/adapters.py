@@ -1,0 +1,71 @@
+"""Low-rank adapters on the attention projections (the paper's W^Q, W^K, W^V), by PEFT.
+
+AdaLoRA (Zhang et al. 2023) starts at a higher rank and prunes to the target while it trains. PEFT prunes only where
+`update_and_allocate(step)` is called after each optimiser step; `transformers.Trainer` does not call it, so AdaLoRA
+silently stays at `init_r`. The method `adalora-inactive` is that accident, kept as a cell of its own.
+"""
+
+from dataclasses import dataclass
+
+TARGET_MODULES = ("q_proj", "k_proj", "v_proj")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The resolved adapter of a cell. `r` is LoRA's rank; AdaLoRA goes from `init_r` to `target_r` on average."""
+
+    method: str
+    r: int | None
+    init_r: int | None
+    target_r: int | None
+    alpha: int
+    target_modules: tuple[str, ...] = TARGET_MODULES
+    warmup_share: float | None = None  # AdaLoRA: share of the steps before pruning starts
+    final_share: float | None = None  # AdaLoRA: share of the steps after pruning ends
+
+
+def adapter_of(method: str, rank: int | None) -> Adapter | None:
+    """The adapter of a cell's method at kept rank `rank`; None for `none` and `full`."""
+    if method == "lora":
+        return Adapter(method, r=rank, init_r=None, target_r=None, alpha=2 * rank)
+    if method in ("adalora", "adalora-inactive"):
+        start = rank * 3 // 2  # PEFT's defaults, 12 and 8, in proportion
+        return Adapter(method, r=None, init_r=start, target_r=rank, alpha=2 * rank, warmup_share=0.1, final_share=0.4)
+    return None
+
+
+def attach(model, adapter: Adapter, total_steps: int):
+    """The PEFT model that trains `adapter` on top of the frozen `model`."""
+    from peft import AdaLoraConfig, LoraConfig, get_peft_model
+
+    modules = list(adapter.target_modules)
+    if adapter.method == "lora":
+        return get_peft_model(model, LoraConfig(r=adapter.r, lora_alpha=adapter.alpha, target_modules=modules))
+    config = AdaLoraConfig(
+        init_r=adapter.init_r,
+        target_r=adapter.target_r,
+        lora_alpha=adapter.alpha,
+        target_modules=modules,
+        tinit=max(1, int(adapter.warmup_share * total_steps)),
+        tfinal=max(1, int(adapter.final_share * total_steps)),
+        deltaT=1,
+        total_step=total_steps,
+    )
+    return get_peft_model(model, config)
+
+
+def kept_rank_mean(model) -> float | None:
+    """Mean over adapted modules of the rank in use: LoRA's r, or AdaLoRA's directions not pruned; None without adapter.
+
+    A pruned direction has a singular value of exactly zero, and so has every direction before the first step:
+    before training all of them count.
+    """
+    ranks = []
+    for module in model.modules():
+        if hasattr(module, "lora_E") and module.lora_E:
+            values = module.lora_E["default"]
+            kept = int((values != 0).sum())
+            ranks.append(kept or values.numel())
+        elif hasattr(module, "lora_A") and module.lora_A:
+            ranks.append(module.r["default"])
+    return sum(ranks) / len(ranks) if ranks else None

@@ -1,0 +1,28 @@
+"""Batches for sequence-to-sequence speech training: labels as Whisper wants them, and a shuffled order by epoch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+
+def encode_labels(tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids with prefix and end token, without the leading start token: the model shifts the labels right itself."""
+    return [ids[1:] for ids in tokenizer(texts).input_ids]
+
+
+def collate(features: np.ndarray, labels: list[list[int]], items: np.ndarray):
+    """`input_features` (batch, mel bins, frames) and `labels` (batch, tokens), padded with -100, as tensors."""
+    import torch
+
+    width = max(len(labels[item]) for item in items)
+    padded = torch.full((len(items), width), -100)
+    for row, item in enumerate(items):
+        padded[row, : len(labels[item])] = torch.tensor(labels[item])
+    return {"input_features": torch.from_numpy(np.stack([features[item] for item in items])), "labels": padded}
+
+
+def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """Index arrays of one epoch: a permutation that depends on seed and epoch alone, so that a run can resume."""
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    for start in range(0, count, batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,113 @@
+"""The graph of the study: its runs cover the planned grid exactly, and it runs again only what has changed."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asum_lib.paths import REPOSITORY
+from asum_lib.study.cells import SIZES, make_row
+from asum_lib.study.tables import GRIDS, planned
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def study(tmp_path):
+    """An empty study beside the real workflow: a notebook, checkpoints and the record files of the whole grid, all without content."""
+    for table in GRIDS:
+        for cell in planned(table):
+            touch(cell.path(tmp_path / "results"))
+    for path in ["notebooks/whisper_quant.ipynb", ".ci/check_book.py", *(f"checkpoints/whisper-{size}/model.safetensors" for size in SIZES)]:
+        touch(tmp_path / path)
+    return tmp_path
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    return path
+
+
+def dry_run(study: Path) -> str:
+    """What Snakemake would do in `study`, commands included."""
+    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "workflow" / "Snakefile"), "--cores", "2"]
+    options = ["--dry-run", "--printshellcmds", "--rerun-triggers", "mtime", "input"]
+    environment = {**os.environ, "ASUM_HOME": str(study), "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([*snakemake, *options], cwd=study, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def parameters(command: str) -> dict:
+    """The notebook's parameters in a papermill command."""
+    words, values = shlex.split(command.split(" 2>&1")[0]), {}
+    for option, *rest in zip(words, words[1:], words[2:] + [""], strict=False):
+        if option == "-p":
+            values[rest[0]] = rest[1]
+        if option == "-y":
+            values |= yaml.safe_load(rest[0])
+    return values
+
+
+def runs(output: str) -> list[dict]:
+    return [parameters(line.strip()) for line in output.splitlines() if "/papermill " in line]
+
+
+def finish(study: Path) -> None:
+    """What a finished study leaves behind."""
+    for command in re.findall(r"build/whisper_quant-\S+\.ipynb", dry_run(study)):
+        touch(study / command)
+    touch(study / "_build" / "html" / "index.html")
+    touch(study / "build" / "book.checked")
+
+
+def test_runs_cover_every_planned_cell_and_no_other(study):
+    cells = [cell for run in runs(dry_run(study)) for cell in make_row(run.pop("size"), run.pop("precisions"), run.pop("methods"), **run)]
+    assert len(cells) == len(set(cells))
+    assert set(cells) == {cell for table in GRIDS for cell in planned(table)}
+
+
+def test_nothing_to_do_when_nothing_changed(study):
+    finish(study)
+    assert runs(dry_run(study)) == []
+    assert "Nothing to be done" in dry_run(study)
+
+
+def test_a_removed_record_runs_its_notebook_again_and_no_other(study):
+    finish(study)
+    (study / "results/mini/whisper_wer/whisper-small-int8-adalora-r8-s1.json").unlink()
+    (run,) = runs(dry_run(study))
+    assert (run["size"], run["corpus"], run["methods"]) == ("small", "howto", ["adalora"])
+
+
+def test_a_new_checkpoint_runs_the_notebooks_of_its_size_again(study):
+    finish(study)
+    checkpoint = touch(study / "checkpoints/whisper-tiny/model.safetensors")
+    checkpoint.write_text("other weights")
+    os.utime(checkpoint, (2_000_000_000, 2_000_000_000))
+    assert {run["size"] for run in runs(dry_run(study))} == {"tiny"}
+
+
+def test_a_changed_page_builds_the_book_and_runs_no_notebook(study):
+    finish(study)
+    page = touch(study / "book/index.md")
+    os.utime(page, (2_000_000_000, 2_000_000_000))
+    output = dry_run(study)
+    assert runs(output) == []
+    assert "jupyter-book build" in output
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_study_and_make_test_are_what_the_readme_says():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for target in ("study", "test", "book", "clean"):
+        assert f"make {target}" in readme
+        done = subprocess.run(["make", "--dry-run", "--always-make", target], cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ def text_faults(soup: BeautifulSoup) -> list[str]:
     body = soup.find("article") or soup
     text = body.get_text(" ")
     faults += [f"says {alarm!r}" for alarm in ALARMS if alarm in text]
-    if soup.find("article") is not None and len(body.get_text(strip=True)) < 40:
+    if soup.find("article") is not None and len(body.get_text(strip=True)) < 20:
         faults.append("is empty")
     return faults
 

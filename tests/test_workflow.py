@@ -48,7 +48,7 @@ def dry_run(study: Path) -> str:
 def parameters(command: str) -> dict:
     """The notebook's parameters in a papermill command."""
     words, values = shlex.split(command.split(" 2>&1")[0]), {}
-    for option, *rest in zip(words, words[1:], words[2:] + [""], strict=False):
+    for option, *rest in zip(words, words[1:], [*words[2:], ""], strict=False):
         if option == "-p":
             values[rest[0]] = rest[1]
         if option == "-y":

@@ -7,7 +7,6 @@ and `split`. `howto` and `digits` are made on demand under the cache folder; a p
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -125,19 +124,21 @@ def materialize(folder: Path, name: str, split: str, fingerprint: str, takes: It
     manifest = folder / "manifest.jsonl"
     if not manifest.is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
-        (work / "audio").mkdir()
-        lines = []
-        for number, (identity, text, samples) in enumerate(takes):
-            soundfile.write(work / "audio" / f"{identity}.flac", samples, SAMPLE_RATE_HZ, subtype="PCM_16")
-            lines.append({"id": identity, "audio": f"audio/{identity}.flac", "text": text, "duration_s": len(samples) / SAMPLE_RATE_HZ})
-            if number % 500 == 499:
-                progress(f"{name} {split}: {number + 1} utterances made")
-        (work / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-        try:
-            os.rename(work, folder)
-        except OSError:  # another process made the same corpus meanwhile
-            shutil.rmtree(work)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            work = Path(temporary) / folder.name
+            (work / "audio").mkdir(parents=True)
+            lines = []
+            for number, (identity, text, samples) in enumerate(takes, start=1):
+                soundfile.write(work / "audio" / f"{identity}.flac", samples, SAMPLE_RATE_HZ, subtype="PCM_16")
+                lines.append({"id": identity, "audio": f"audio/{identity}.flac", "text": text, "duration_s": len(samples) / SAMPLE_RATE_HZ})
+                if number % 500 == 0:
+                    progress(f"{name} {split}: {number} utterances made")
+            (work / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+            try:
+                os.rename(work, folder)
+            except OSError:  # another process made the same corpus meanwhile
+                if not manifest.is_file():
+                    raise
     entries = map(json.loads, manifest.read_text(encoding="utf-8").splitlines())
     utterances = (Utterance(entry["id"], folder / entry["audio"], entry["text"], entry["duration_s"]) for entry in entries)
     return Corpus(name, split, fingerprint, tuple(utterances))

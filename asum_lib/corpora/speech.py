@@ -4,7 +4,6 @@ All audio leaves this module as 16 kHz mono float32 in [-1, 1] and is a pure fun
 """
 
 import ctypes
-from functools import cache
 
 import numpy as np
 
@@ -24,17 +23,30 @@ def _collect(samples, count, _events):
     return 0
 
 
-@cache
+_loaded = None
+
+
 def _espeak():
-    """The initialised library and its sample rate in Hz."""
+    """A freshly loaded, initialised and seeded library, and its sample rate in Hz.
+
+    eSpeak NG carries state from one utterance into the next (the phase of its pitch flutter, a random generator for breath),
+    and starts with a random seed: without a fresh library for each utterance the same words never sound the same twice.
+    """
+    import _ctypes
+
     import espeakng_loader
 
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 500, str(espeakng_loader.get_data_path()).encode(), 0)
+    global _loaded
+    if _loaded is not None:
+        _loaded.espeak_Terminate()
+        _ctypes.dlclose(_loaded._handle)
+    _loaded = ctypes.CDLL(espeakng_loader.get_library_path())
+    rate_hz = _loaded.espeak_Initialize(_SYNCHRONOUS, 500, str(espeakng_loader.get_data_path()).encode(), 0)
     if rate_hz <= 0:
         raise RuntimeError(f"eSpeak NG did not start from {espeakng_loader.get_data_path()} (code {rate_hz})")
-    library.espeak_SetSynthCallback(_collect)
-    return library, rate_hz
+    _loaded.espeak_ng_SetRandSeed(ctypes.c_long(1))
+    _loaded.espeak_SetSynthCallback(_collect)
+    return _loaded, rate_hz
 
 
 def synthesize(text: str, voice: str, rate_wpm: int = 175, pitch: int = 50) -> np.ndarray:

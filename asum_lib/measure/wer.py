@@ -126,7 +126,7 @@ def wer_metric(normalizer: str = DEFAULT_NORMALIZER):
                 "signature": signature(normalizer),
             }
 
-    return Wer()
+    return Wer(keep_in_memory=True)
 
 
 _normalizer = normalizer  # `normalizer` is also the name of an argument above

@@ -100,19 +100,19 @@ def make_cell(
 
 
 def make_row(size: str, precisions, methods, *, rates=(PAPER_RATE,), seeds=(0,), **fixed) -> list[Cell]:
-    """The cells of one size: every precision with every method, rate and seed, but for what cannot be.
+    """The cells of one size: every precision with every method, rate and seed, but for two kinds of pair.
 
-    Full fine-tuning of quantised weights is left out unless nothing else was asked for (then `make_cell` refuses it).
-    What trains nothing comes once, whatever the rates and seeds.
+    Full fine-tuning of quantised weights cannot be, and an adapter on unquantised weights is not in the paper: both are left
+    out unless nothing else was asked for. What trains nothing comes once, whatever the rates and seeds.
     """
     for name, values in {"precisions": precisions, "methods": methods, "rates": rates, "seeds": seeds}.items():
         if isinstance(values, str) or not list(values):
             raise InputError(f"{name} {values!r} is not a list with at least one entry")
     pairs = [(precision, method) for method in methods for precision in precisions]
-    possible = [pair for pair in pairs if pair[1] != "full" or pair[0] in ("fp32", "bf16")] or pairs
+    usual = [pair for pair in pairs if pair[1] == "none" or (pair[0] in ("fp32", "bf16")) == (pair[1] == "full")] or pairs
     cells = (
         make_cell(size, precision, method, rate=rate, seed=seed, **fixed)
-        for precision, method in possible
+        for precision, method in usual
         for rate in rates
         for seed in seeds
     )

@@ -122,12 +122,12 @@ def _command(row: dict, results: Path) -> str:
 
 
 def _link(path: str, text: str) -> str:
-    """A link to a record as the built book carries it: the `results` folder lies at the site's root, pages one level below."""
-    return f'<a href="../{html.escape(Path(path).relative_to("results").as_posix())}">{html.escape(text)}</a>'
+    """A link to a record as the built book carries it: `results` lies at the site's root, every page one level below."""
+    return f'<a href="../{html.escape(path)}">{html.escape(text)}</a>'
 
 
 def _record_link(row: dict, text: str) -> str:
-    return _link(row["records"][0], text) if row["records"] and row["records"][0].startswith("results/") else html.escape(text)
+    return _link(row["records"][0], text) if row["records"] else html.escape(text)
 
 
 def row_table(row) -> object:
@@ -315,3 +315,114 @@ def _show(figure, alternative: str) -> object:
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode()
     return HTML(f'<img class="asum-figure" alt="{html.escape(alternative.strip())}" src="data:image/svg+xml;base64,{data}">')
+
+
+VERDICT_COLOURS = {"reproduced": "success", "consistent": "info", "not reproduced": "danger", "inconclusive": "warning", "not testable": "secondary"}
+
+
+def _badge(verdict: str) -> str:
+    return f'<span class="badge text-bg-{VERDICT_COLOURS[verdict]}">{verdict}</span>'
+
+
+def claims_overview(scale: str = "mini", results: Path = RESULTS, testable_only: bool = False) -> object:
+    """The ledger in a table: claim, verdict, and why in a line."""
+    from IPython.display import HTML
+
+    from asum_lib.study import claims
+
+    lines = []
+    for claim in claims.judge(scale, results):
+        if testable_only and claim["verdict"] == "not testable":
+            continue
+        fields = [claim["claim"], html.escape(claim["text"]), _badge(claim["verdict"]), html.escape(claim["reason"] or "")]
+        lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
+    head = "<tr><th></th><th>the paper's claim</th><th>verdict</th><th>why</th></tr>"
+    return HTML(f'<div class="asum-scroll"><table class="table asum-claims">{head}{"".join(lines)}</table></div>')
+
+
+def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) -> object:
+    """One claim: its rule in words, its verdict, and every comparison behind it with interval and corrected p."""
+    from IPython.display import HTML
+
+    from asum_lib.study import claims
+
+    claim = next(claim for claim in claims.judge(scale, results) if claim["claim"] == identity)
+    lines = []
+    for part in claim["evidence"]:
+        difference = "missing" if part["difference"] is None else f"{part['difference']:+.1f} ({part['lo']:+.1f} to {part['hi']:+.1f})"
+        p = "" if part["p_holm"] is None else f"{part['p_holm']:.3f}"
+        links = " ".join(_link(path, str(number)) for number, path in enumerate(part["records"], start=1))
+        role = "deciding" if part["decides"] else "beside"
+        fields = [html.escape(part["what"]), part["expect"] + " 0", difference, p, part["outcome"], role, links]
+        lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
+    head = "".join(
+        f"<th>{title}</th>" for title in ("comparison", "the claim expects", "points of WER (95 % interval)", "p (Holm)", "outcome", "role", "records")
+    )
+    return HTML(
+        f"<p>{_badge(claim['verdict'])} {html.escape(claim['reason'] or '')}</p>"
+        f'<p><strong>Rule</strong> (fixed before the run, <abbr title="{claim["rule_sha"]}">{claim["rule_sha"][:8]}</abbr>): {html.escape(claim["rule_text"])}</p>'
+        f'<details><summary>The comparisons ({len(claim["evidence"])})</summary><div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div></details>'
+    )
+
+
+def findings(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS) -> object:
+    """What the table says, in a few sentences made from its records: the ladder, what bits cost, what training brings."""
+    from IPython.display import HTML
+
+    rows = {(r["cell"]["size"], r["cell"]["precision"], r["cell"]["method"], r["cell"]["rate"]): r for r in tables.rows(table, scale, results)}
+    rows = {key: row for key, row in rows.items() if row["value"] is not None}
+    sizes = [size for size in SIZES if (size, "fp32", "none", None) in rows]
+    if not sizes:
+        return HTML(f"<p>No record of {table} at scale {scale} yet.</p>")
+    gathered = {
+        tuple(row.cell[key] for key in ("size", "precision", "method", "rate")): row for row in tables.gather(table, scale, results) if row.measured
+    }
+
+    def value(*key):
+        row = rows[key]
+        return _record_link(row, f"{row['value']:.1f} % ({row['lo']:.1f} to {row['hi']:.1f})")
+
+    def change(size, a, b):
+        if (size, *a) not in gathered or (size, *b) not in gathered:
+            return None
+        difference = tables.difference(gathered[(size, *a)], gathered[(size, *b)])
+        tie = ", a tie" if difference.tie else ""
+        return f"{size} {difference.value:+.1f} ({difference.lo:+.1f} to {difference.hi:+.1f}{tie})"
+
+    def changes(text, a, b):
+        parts = [part for part in (change(size, a, b) for size in sizes) if part]
+        return f"<li>{text}, in points of WER: {'; '.join(parts)}.</li>" if parts else ""
+
+    first, last = sizes[0], sizes[-1]
+    items = [f"<li>Untrained on the target, {first} is at {value(first, 'fp32', 'none', None)} and {last} at {value(last, 'fp32', 'none', None)}.</li>"]
+    items.append(changes("int8 against full precision, nothing trained", ("int8", "none", None), ("fp32", "none", None)))
+    items.append(changes("int4 against full precision, nothing trained", ("int4", "none", None), ("fp32", "none", None)))
+    items.append(changes("int8 + AdaLoRA at the paper's rate of 1/40 against int8 alone", ("int8", "adalora", PAPER_RATE), ("int8", "none", None)))
+    items.append(changes("The same at the full pre-training rate", ("int8", "adalora", "1"), ("int8", "none", None)))
+    items.append(changes("Full fine-tuning at 1/40 against none", ("fp32", "full", PAPER_RATE), ("fp32", "none", None)))
+    n, seeds = rows[first, "fp32", "none", None]["n"], max(len(row["seeds"]) for row in rows.values())
+    items.append(f"<li>{n} test utterances; {seeds} seeds of every trained cell; cells without training are deterministic and have one record.</li>")
+    return HTML(f'<ul class="asum-findings">{"".join(items)}</ul>')
+
+
+def status(scale: str = "mini", results: Path = RESULTS) -> object:
+    """For each table: cells measured, time, hardware, versions, and how many records are older than the library's code."""
+    from IPython.display import HTML
+
+    now, sections = records.code_digest(), []
+    for table in tables.GRIDS:
+        found = [record for _, record in records.load(results, scale, table)]
+        planned = tables.planned(table, scale)
+        lines = {
+            "records": f"{len(found)} of {len(planned)} planned cells; {sum(r.status == 'failed' for r in found)} failed",
+            "measuring took": f"{sum(sum(t or 0 for t in r.time_s.values()) for r in found) / 60:.0f} min in all, one thread a cell",
+            "finished": " to ".join(sorted({r.provenance["finished_at"][:10] for r in found})[:: max(1, len(found))] or ["never"]),
+            "older than the code": f"{sum(r.provenance['code_digest'] != now for r in found)} (measured with another state of the library)",
+            "processor": ", ".join(sorted({str(r.provenance["cpu"]) for r in found})),
+            "accelerator": ", ".join(sorted({str(r.provenance["accelerator"] or "none") for r in found})),
+            "Python": ", ".join(sorted({str(r.provenance["python"]) for r in found})),
+            "libraries": "; ".join(sorted({", ".join(f"{k} {v}" for k, v in r.provenance["packages"].items()) for r in found})),
+        }
+        body = "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in lines.items())
+        sections.append(f'<h3>{table}</h3><div class="asum-scroll"><table class="table">{body}</table></div>')
+    return HTML("".join(sections))

@@ -26,13 +26,12 @@ SEEDS = (0, 1, 2)
 
 # (precision, method, rate); the paper's six at its rate come first, then what this study adds to judge them.
 _PAPER = [(precision, method, PAPER_RATE) for precision, method in PAPER_CONFIGURATIONS]
-_ADDED = [("int8", "adalora-inactive", PAPER_RATE)] + [
-    (precision, method, "1") for precision, method in [("int8", "adalora"), ("int4", "adalora"), ("int8", "adalora-inactive"), ("fp32", "full")]
-]
+_FULL_RATE = [("int8", "adalora", "1"), ("int4", "adalora", "1")]
+_ADDED = [*_FULL_RATE, ("fp32", "full", "1"), ("int8", "adalora-inactive", PAPER_RATE), ("int8", "adalora-inactive", "1")]
 _OTHER_PRECISIONS = [("bf16", "none", PAPER_RATE), ("fp4", "none", PAPER_RATE)]
 GRIDS = {
     "whisper_wer": {"corpus": "howto", "sizes": SIZES, "configurations": _PAPER + _ADDED + _OTHER_PRECISIONS},
-    "whisper_digits": {"corpus": "digits", "sizes": ("tiny", "small", "large"), "configurations": _PAPER + _ADDED},
+    "whisper_digits": {"corpus": "digits", "sizes": ("tiny", "small", "large"), "configurations": _PAPER + _FULL_RATE},
 }
 IDENTITY = ("model", "size", "precision", "method", "rank", "rate", "epochs", "corpus", "split")  # of a row: a cell without its seed
 

@@ -1,0 +1,109 @@
+"""One environment in three files: pyproject.toml says what is needed, environment.yml and requirements.lock say which version."""
+
+import ast
+import importlib.metadata
+import json
+import re
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from asum_lib.paths import REPOSITORY
+
+CHOSEN = "jupyterlab jupyter-book papermill torch transformers peft bitsandbytes datasets evaluate matplotlib seaborn".split()
+
+
+def project() -> dict:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def needed() -> list[Requirement]:
+    extras = project()["optional-dependencies"].values()
+    return [Requirement(line) for line in project()["dependencies"] + [line for extra in extras for line in extra]]
+
+
+def locked() -> dict[str, Version]:
+    lines = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): Version(version) for name, version in pins}
+
+
+def conda() -> list:
+    return yaml.safe_load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+
+
+def conda_pip() -> list[str]:
+    return next(entry["pip"] for entry in conda() if isinstance(entry, dict))
+
+
+@pytest.mark.parametrize("requirement", needed(), ids=str)
+def test_lock_satisfies_pyproject(requirement):
+    assert requirement.specifier.contains(locked()[canonicalize_name(requirement.name)])
+
+
+def test_environment_yml_and_lock_agree():
+    pins = [Requirement(line) for line in conda_pip() if not line.startswith("-")]
+    assert {canonicalize_name(pin.name): str(pin.specifier) for pin in pins} == {
+        canonicalize_name(requirement.name): f"=={locked()[canonicalize_name(requirement.name)]}" for requirement in needed()
+    }
+    assert "-c requirements.lock" in conda_pip()
+
+
+def test_python_version_is_one_and_the_same():
+    assert "python=3.11" in conda()
+    assert project()["requires-python"] == ">=3.11,<3.12"
+    assert sys.version_info[:2] == (3, 11)
+
+
+def test_lock_names_no_index_and_no_local_build():
+    text = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    assert not re.search(r"://|^-|\+", text, flags=re.MULTILINE)
+
+
+def test_lock_brings_no_cuda_package():
+    assert [name for name in locked() if name.startswith(("nvidia", "cuda", "triton"))] == []
+
+
+@pytest.mark.parametrize(("name", "version"), locked().items(), ids=list(locked()))
+def test_installed_is_what_the_lock_says(name, version):
+    installed = Version(importlib.metadata.version(name))
+    assert installed.public == str(version)
+
+
+def test_chosen_packages_are_direct_dependencies():
+    direct = {canonicalize_name(Requirement(line).name) for line in project()["dependencies"]}
+    assert set(CHOSEN) <= direct
+
+
+def imports() -> dict[str, set[str]]:
+    """Top-level names that the code, tests, checks and notebooks import, with the files that do."""
+    sources = {path: path.read_text(encoding="utf-8") for folder in ("asum_lib", "tests", ".ci") for path in (REPOSITORY / folder).rglob("*.py")}
+    for path in (REPOSITORY / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources[path] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    found: dict[str, set[str]] = {}
+    for path, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            for name in names:
+                found.setdefault(name.split(".")[0], set()).add(str(path.relative_to(REPOSITORY)))
+    return found
+
+
+def test_every_import_is_a_direct_dependency():
+    """What is imported must not be there by luck, as the dependency of a dependency."""
+    direct = {canonicalize_name(requirement.name) for requirement in needed()}
+    owners = importlib.metadata.packages_distributions()
+    own = {"asum_lib", "check_book", "check_browser", *(path.stem for path in (REPOSITORY / "tests").glob("*.py"))}
+    stray = {
+        name: sorted(files)
+        for name, files in imports().items()
+        if name not in sys.stdlib_module_names and name not in own and not {canonicalize_name(owner) for owner in owners.get(name, [])} & direct
+    }
+    assert stray == {}

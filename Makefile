@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One study at a time in a folder. The kernel lets go of the lock when its holder is killed, so nothing needs unlocking by hand.
 ALONE := $(if $(shell command -v flock),flock --nonblock --close --conflict-exit-code 75 build/.lock,)
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) --scheduler greedy --nolock --rerun-incomplete \
-	--rerun-triggers mtime input --quiet host reason --keep-going --show-failed-logs
+	--rerun-triggers mtime input --quiet host reason rules --keep-going --show-failed-logs
 
 .PHONY: help env study test book lint lock clean
 

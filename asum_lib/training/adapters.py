@@ -7,6 +7,8 @@ silently stays at `init_r`. The method `adalora-inactive` is that accident, kept
 
 from dataclasses import dataclass
 
+from asum_lib.errors import InputError
+
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj")
 
 
@@ -41,13 +43,16 @@ def attach(model, adapter: Adapter, total_steps: int):
     modules = list(adapter.target_modules)
     if adapter.method == "lora":
         return get_peft_model(model, LoraConfig(r=adapter.r, lora_alpha=adapter.alpha, target_modules=modules))
+    warmup_steps, final_steps = max(1, int(adapter.warmup_share * total_steps)), max(1, int(adapter.final_share * total_steps))
+    if total_steps <= warmup_steps + final_steps:
+        raise InputError(f"AdaLoRA cannot prune within {total_steps} training steps: take more epochs or more training data")
     config = AdaLoraConfig(
         init_r=adapter.init_r,
         target_r=adapter.target_r,
         lora_alpha=adapter.alpha,
         target_modules=modules,
-        tinit=max(1, int(adapter.warmup_share * total_steps)),
-        tfinal=max(1, int(adapter.final_share * total_steps)),
+        tinit=warmup_steps,
+        tfinal=final_steps,
         deltaT=1,
         total_step=total_steps,
     )
@@ -57,15 +62,12 @@ def attach(model, adapter: Adapter, total_steps: int):
 def kept_rank_mean(model) -> float | None:
     """Mean over adapted modules of the rank in use: LoRA's r, or AdaLoRA's directions not pruned; None without adapter.
 
-    A pruned direction has a singular value of exactly zero, and so has every direction before the first step:
-    before training all of them count.
+    A pruned direction has a singular value of exactly zero. Before the first step all of them are zero and none is pruned.
     """
-    ranks = []
-    for module in model.modules():
-        if hasattr(module, "lora_E") and module.lora_E:
-            values = module.lora_E["default"]
-            kept = int((values != 0).sum())
-            ranks.append(kept or values.numel())
-        elif hasattr(module, "lora_A") and module.lora_A:
-            ranks.append(module.r["default"])
+    values = [module.lora_E["default"] for module in model.modules() if len(getattr(module, "lora_E", ()))]
+    if values:
+        kept = [int((value != 0).sum()) for value in values]
+        ranks = kept if any(kept) else [value.numel() for value in values]
+    else:
+        ranks = [module.r["default"] for module in model.modules() if len(getattr(module, "lora_A", ()))]
     return sum(ranks) / len(ranks) if ranks else None

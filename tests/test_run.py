@@ -1,0 +1,97 @@
+"""From cells to records, on a manifest of a few generated utterances and the tiny rung."""
+
+import json
+
+import pytest
+
+from asum_lib.corpora import howto, materialize
+from asum_lib.errors import InputError
+from asum_lib.study import records, render, whisper_quant
+from asum_lib.study.cells import make_cell
+from asum_lib.study.run import run_cells
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> str:
+    """A corpus of 12 / 6 / 8 utterances in the form that anyone would bring."""
+    folder = tmp_path_factory.mktemp("corpora") / "few"
+    takes = {split: howto.takes("target", split)[:count] for split, count in {"train": 12, "dev": 6, "test": 8}.items()}
+    materialize(folder, "few", "all", "", ((take.id, take.text, howto.speak(take)) for split in takes.values() for take in split))
+    path = folder / "manifest.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("\n".join(json.dumps(line | {"split": line["id"].split("-")[1]}) for line in lines))
+    return str(path)
+
+
+def cells(manifest, method="none", precision="int8", epochs=1):
+    return [make_cell("tiny", precision, method, corpus=manifest, epochs=epochs)]
+
+
+def test_a_record_holds_everything_and_its_samples_give_its_value_again(manifest, tmp_path):
+    [(path, record)] = run_cells(cells(manifest, "adalora", epochs=3), results=tmp_path)
+    assert path == tmp_path / "mini" / "whisper_few" / "whisper-tiny-int8-adalora-r8-e3-s0.json"
+    assert record.status == "ok"
+    assert record.config["adapter"]["target_r"] == 8
+    assert record.config["training"]["learning_rate"] == 2e-3 / 40
+    assert [entry["epoch"] for entry in record.history] == [0, 1, 2, 3]
+    rows = [row for row in records.read_samples(path) if row["split"] == "test"]
+    errors = sum(row["substitutions"] + row["insertions"] + row["deletions"] for row in rows)
+    assert record.metrics["wer_pct"].value == pytest.approx(100 * errors / sum(row["words"] for row in rows))
+    assert record.metrics["wer_pct"].n == len(rows) == 8
+
+
+def test_a_fresh_record_is_read_and_a_stale_one_measured_again(manifest, tmp_path):
+    said = []
+    [(path, first)] = run_cells(cells(manifest), results=tmp_path)
+    run_cells(cells(manifest), results=tmp_path, progress=said.append)
+    assert "already measured" in said[-1]
+    stale = json.loads(path.read_text()) | {"fingerprint": "0" * 64}
+    path.write_text(json.dumps(stale))
+    [(_, again)] = run_cells(cells(manifest), results=tmp_path, progress=said.append)
+    assert again.fingerprint == first.fingerprint
+    assert again.metrics["wer_pct"].value == pytest.approx(first.metrics["wer_pct"].value)
+
+
+def test_a_failing_cell_becomes_a_record_and_the_rest_goes_on(manifest, tmp_path, monkeypatch):
+    from asum_lib.models import loading
+
+    load = loading.load
+
+    def fails_on_int4(where, precision):
+        if precision == "int4":
+            raise MemoryError("no room for this")
+        return load(where, precision)
+
+    monkeypatch.setattr(loading, "load", fails_on_int4)
+    both = cells(manifest, precision="int4") + cells(manifest, precision="fp32")
+    (_, failed), (_, fine) = run_cells(both, results=tmp_path)
+    assert (failed.status, failed.reason) == ("failed", "MemoryError: no room for this")
+    assert fine.status == "ok"
+
+
+def test_the_command_of_a_record_measures_that_cell(manifest, tmp_path):
+    [(_, record)] = run_cells(cells(manifest), results=tmp_path)
+    assert record.provenance["command"].startswith("asum run whisper_quant -p 'size=tiny'")
+    assert "-p 'precisions=[\"int8\"]' -p 'methods=[\"none\"]'" in record.provenance["command"]
+
+
+def test_an_utterance_longer_than_the_window_is_refused_not_cut(real_data):
+    manifest = str(real_data / "librispeech-84-121123" / "manifest.jsonl")
+    with pytest.raises(InputError, match="longer than the model's 4 s window"):
+        run_cells([make_cell("tiny", "fp32", "none", corpus=manifest)], results=real_data / "unwritten")
+
+
+def test_a_misspelt_notebook_parameter_is_refused_with_the_choices():
+    with pytest.raises(InputError, match="unknown parameter 'sise': choose from size, scale"):
+        whisper_quant.parameters({"size": "tiny", "sise": "base", "In": [], "_hidden": 1})
+
+
+def test_text_from_a_model_is_escaped_on_a_page(manifest, tmp_path):
+    path = tmp_path / "evil"
+    path.mkdir()
+    row = whisper_quant.run(size="tiny", precisions=["fp32"], methods=["none"], corpus=manifest, results_dir=str(tmp_path))
+    samples = [sample | {"hypothesis": "<script>alert(1)</script>"} for sample in records.read_samples(row.paths[0])]
+    changed = records.write(row.records[0], row.paths[0], samples)
+    shown = render.example(whisper_quant.Row(row.size, row.scale, row.corpus, row.paths, (changed,))).data
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown

@@ -89,18 +89,13 @@ def test_the_fingerprint_of_a_manifest_follows_texts_and_audio(tmp_path):
     ("name", "split", "message"),
     [
         ("howto", "validation", "unknown split 'validation': choose from train, dev, test"),
-        ("how2", "test", "unknown corpus 'how2': choose from howto, digits, or give the path of a manifest.jsonl"),
+        ("how2", "test", "unknown corpus 'how2': choose from howto, howto-source, digits, or give the path of a manifest.jsonl"),
         ("nowhere/manifest.jsonl", "test", "manifest not found: nowhere/manifest.jsonl"),
     ],
 )
 def test_what_is_no_corpus_is_refused_in_one_line(name, split, message):
     with pytest.raises(InputError, match=message):
         load_corpus(name, split)
-
-
-def test_an_unknown_domain_is_refused():
-    with pytest.raises(InputError, match="unknown domain 'moon': choose from source, target"):
-        load_corpus("howto", "test", domain="moon")
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), [(8_000, 1), (16_000, 1), (44_100, 2)])
@@ -200,4 +195,4 @@ def test_real_utterances_over_30_s_are_refused_by_a_30_s_model(real_data, cache)
 
 
 def test_generated_corpora_are_the_ones_that_the_module_names():
-    assert corpora.GENERATED == ("howto", "digits")
+    assert corpora.GENERATED == ("howto", "howto-source", "digits")

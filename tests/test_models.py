@@ -74,7 +74,7 @@ def test_an_unknown_precision_is_refused_with_the_choices():
 
 
 def test_a_folder_without_safetensors_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no \\*.safetensors file"):
+    with pytest.raises(InputError, match=r"no \*.safetensors file"):
         loading.load(str(tmp_path), "fp32")
 
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
-from asum_lib.errors import InputError
+from asum_lib.errors import InputError, choose
 from asum_lib.paths import cache
 
-GENERATED = ("howto", "digits")
+DOMAIN_OF = {"howto": "target", "howto-source": "source"}  # corpus name: domain of the generator
+GENERATED = (*DOMAIN_OF, "digits")
 SPLITS = ("train", "dev", "test")
 
 
@@ -48,16 +49,20 @@ class Corpus:
         return [utterance.text for utterance in self.utterances]
 
 
-def load_corpus(name: str, split: str, domain: str = "target", progress: Callable[[str], None] = lambda line: None) -> Corpus:
-    """Load a split of `howto` (in the domain `target` or `source`), of `digits`, or of the manifest at path `name`.
+def load_corpus(name: str, split: str, progress: Callable[[str], None] = lambda line: None) -> Corpus:
+    """Load a split of `howto` (the target domain), `howto-source`, `digits`, or of the manifest at path `name`.
 
     Generated audio is made on first use (a few seconds for the target domain) and cached. A manifest without a
-    `split` field is all test. Raises `InputError` for an unknown name, split or domain and for a faulty manifest.
+    `split` field is all test. Raises `InputError` for an unknown name or split and for a faulty manifest.
     """
-    if split not in SPLITS:
-        raise InputError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}")
-    if name == "howto":
-        return _howto(domain, split, progress)
+    choose("split", split, SPLITS)
+    if name in DOMAIN_OF:
+        from asum_lib.corpora import howto
+
+        domain, fingerprint = DOMAIN_OF[name], howto.fingerprint(DOMAIN_OF[name], split)
+        spoken = ((take.id, take.text, howto.speak(take)) for take in howto.takes(domain, split))
+        folder = cache() / "corpora" / f"howto-{domain}-{split}-{fingerprint[:12]}"
+        return materialize(folder, name, split, fingerprint, spoken, progress)
     if name == "digits":
         from asum_lib.corpora import digits
 
@@ -66,6 +71,19 @@ def load_corpus(name: str, split: str, domain: str = "target", progress: Callabl
     if path.suffix == ".jsonl" or path.is_dir():
         return read_manifest(path / "manifest.jsonl" if path.is_dir() else path, split)
     raise InputError(f"unknown corpus {name!r}: choose from {', '.join(GENERATED)}, or give the path of a manifest.jsonl")
+
+
+def generated_fingerprint(name: str, split: str) -> str | None:
+    """The fingerprint of a generated corpus by its recipe, without making its audio; None for a manifest."""
+    if name in DOMAIN_OF:
+        from asum_lib.corpora import howto
+
+        return howto.fingerprint(DOMAIN_OF[name], split)
+    if name == "digits":
+        from asum_lib.corpora import digits
+
+        return digits.fingerprint(split)
+    return None
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -117,7 +135,9 @@ def read_manifest(path: Path, split: str) -> Corpus:
     return Corpus(path.parent.name, split, digest.hexdigest(), tuple(utterances))
 
 
-def materialize(folder: Path, name: str, split: str, fingerprint: str, takes: Iterable[tuple[str, str, np.ndarray]], progress=lambda line: None) -> Corpus:
+def materialize(
+    folder: Path, name: str, split: str, fingerprint: str, takes: Iterable[tuple[str, str, np.ndarray]], progress=lambda line: None
+) -> Corpus:
     """Write `(id, text, samples)` takes as a manifest folder, whole or not at all, and read it back; a no-op where it exists."""
     import soundfile
 
@@ -142,17 +162,6 @@ def materialize(folder: Path, name: str, split: str, fingerprint: str, takes: It
     entries = map(json.loads, manifest.read_text(encoding="utf-8").splitlines())
     utterances = (Utterance(entry["id"], folder / entry["audio"], entry["text"], entry["duration_s"]) for entry in entries)
     return Corpus(name, split, fingerprint, tuple(utterances))
-
-
-def _howto(domain: str, split: str, progress) -> Corpus:
-    from asum_lib.corpora import howto
-
-    if domain not in howto.DOMAINS:
-        raise InputError(f"unknown domain {domain!r}: choose from {', '.join(howto.DOMAINS)}")
-    fingerprint = howto.fingerprint(domain, split)
-    spoken = ((take.id, take.text, howto.speak(take)) for take in howto.takes(domain, split))
-    folder = cache() / "corpora" / f"howto-{domain}-{split}-{fingerprint[:12]}"
-    return materialize(folder, "howto" if domain == "target" else f"howto-{domain}", split, fingerprint, spoken, progress)
 
 
 def log_mel(corpus: Corpus, extractor) -> np.ndarray:

@@ -115,7 +115,7 @@ def speak(take: Take) -> np.ndarray:
 
 def fingerprint(domain: str, split: str) -> str:
     """SHA-256 of the recipe of a split: every take's text, voice and acoustics. Independent of the machine."""
-    lines = [json.dumps([VERSION, AUDIO_VERSION] + list(asdict(take).values())) for take in takes(domain, split)]
+    lines = [json.dumps([VERSION, AUDIO_VERSION, *asdict(take).values()]) for take in takes(domain, split)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

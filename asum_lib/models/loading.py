@@ -92,7 +92,7 @@ def _check(where: str) -> None:
     if Path(where).is_dir():
         if not list(Path(where).glob("*.safetensors")):
             raise InputError(f"checkpoint {where}: no *.safetensors file in this folder (pickled weights are not read)")
-    elif os.sep in where and not where.count("/") == 1:
+    elif os.sep in where and where.count("/") != 1:
         raise InputError(f"checkpoint {where}: no such folder")
 
 

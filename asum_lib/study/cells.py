@@ -19,7 +19,7 @@ RANK = 8
 EPOCHS = 6  # the paper's
 # The paper's six configurations of its WER table.
 PAPER_CONFIGURATIONS = (("fp32", "none"), ("int8", "none"), ("int4", "none"), ("int8", "adalora"), ("int4", "adalora"), ("fp32", "full"))
-TABLE_OF = {"howto": "whisper_wer", "digits": "whisper_digits"}
+TABLE_OF = {"howto": "whisper_wer", "howto-source": "whisper_source", "digits": "whisper_digits"}
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,5 @@ def make_row(size: str, precisions, methods, *, rates=(PAPER_RATE,), seeds=(0,),
             raise InputError(f"{name} {values!r} is not a list with at least one entry")
     pairs = [(precision, method) for method in methods for precision in precisions]
     usual = [pair for pair in pairs if pair[1] == "none" or (pair[0] in ("fp32", "bf16")) == (pair[1] == "full")] or pairs
-    cells = (
-        make_cell(size, precision, method, rate=rate, seed=seed, **fixed)
-        for precision, method in usual
-        for rate in rates
-        for seed in seeds
-    )
+    cells = (make_cell(size, precision, method, rate=rate, seed=seed, **fixed) for precision, method in usual for rate in rates for seed in seeds)
     return list(dict.fromkeys(cells))

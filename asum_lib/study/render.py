@@ -95,7 +95,7 @@ def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = R
         cell = row["cell"]
         lines.append(
             {
-                "size": f'<span hidden>{SIZES.index(cell["size"])}</span>{cell["size"]}',
+                "size": f"<span hidden>{SIZES.index(cell['size'])}</span>{cell['size']}",
                 "configuration": configuration_name(cell),
                 "WER, %": None if row["value"] is None else round(row["value"], 2),
                 "from": None if row["lo"] is None else round(row["lo"], 2),
@@ -284,7 +284,11 @@ def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     axes[0].set_ylim(bottom=0)
     _legend(figure, axes)
     best = min(rows, key=lambda row: row["value"], default=None)
-    said = f" Lowest: {best['cell']['size']} {configuration_name(best['cell'])}, {best['value']:.1f} % at {best['weights_bytes'] / 1e6:.2f} MB." if best else ""
+    said = (
+        f" Lowest: {best['cell']['size']} {configuration_name(best['cell'])}, {best['value']:.1f} % at {best['weights_bytes'] / 1e6:.2f} MB."
+        if best
+        else ""
+    )
     return _show(figure, f"Word error rate against bytes of weights, {len(rows)} cells." + said)
 
 
@@ -356,12 +360,15 @@ def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) 
         fields = [html.escape(part["what"]), part["expect"] + " 0", difference, p, part["outcome"], role, links]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     head = "".join(
-        f"<th>{title}</th>" for title in ("comparison", "the claim expects", "points of WER (95 % interval)", "p (Holm)", "outcome", "role", "records")
+        f"<th>{title}</th>"
+        for title in ("comparison", "the claim expects", "points of WER (95 % interval)", "p (Holm)", "outcome", "role", "records")
     )
+    body = f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
+    fixed = f'fixed before the run, <abbr title="{claim["rule_sha"]}">{claim["rule_sha"][:8]}</abbr>'
     return HTML(
         f"<p>{_badge(claim['verdict'])} {html.escape(claim['reason'] or '')}</p>"
-        f'<p><strong>Rule</strong> (fixed before the run, <abbr title="{claim["rule_sha"]}">{claim["rule_sha"][:8]}</abbr>): {html.escape(claim["rule_text"])}</p>'
-        f'<details><summary>The comparisons ({len(claim["evidence"])})</summary><div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div></details>'
+        f"<p><strong>Rule</strong> ({fixed}): {html.escape(claim['rule_text'])}</p>"
+        f"<details><summary>The comparisons ({len(claim['evidence'])})</summary>{body}</details>"
     )
 
 
@@ -394,7 +401,9 @@ def findings(table: str = "whisper_wer", scale: str = "mini", results: Path = RE
         return f"<li>{text}, in points of WER: {'; '.join(parts)}.</li>" if parts else ""
 
     first, last = sizes[0], sizes[-1]
-    items = [f"<li>Untrained on the target, {first} is at {value(first, 'fp32', 'none', None)} and {last} at {value(last, 'fp32', 'none', None)}.</li>"]
+    items = [
+        f"<li>Untrained on the target, {first} is at {value(first, 'fp32', 'none', None)} and {last} at {value(last, 'fp32', 'none', None)}.</li>"
+    ]
     items.append(changes("int8 against full precision, nothing trained", ("int8", "none", None), ("fp32", "none", None)))
     items.append(changes("int4 against full precision, nothing trained", ("int4", "none", None), ("fp32", "none", None)))
     items.append(changes("int8 + AdaLoRA at the paper's rate of 1/40 against int8 alone", ("int8", "adalora", PAPER_RATE), ("int8", "none", None)))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from asum_lib.corpora import GENERATED, Corpus, load_corpus, log_mel
+from asum_lib.corpora import GENERATED, Corpus, generated_fingerprint, load_corpus, log_mel
 from asum_lib.errors import InputError
 from asum_lib.measure import wer
 from asum_lib.models import ladder
@@ -26,7 +26,6 @@ EVALUATION_BATCH = 64
 def normalizer_of(corpus: str) -> str:
     """Generated text is in normal form already, and Whisper's English normaliser would join spoken digits into one word."""
     return "whisper-basic" if corpus in GENERATED else "whisper-en"
-
 
 
 @dataclass
@@ -111,16 +110,7 @@ def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
 
 
 def _corpus_fingerprint(corpus: str, split: str, row: _Row) -> str:
-    """A generated corpus is known by its recipe, without making its audio; a manifest by its files."""
-    if corpus == "howto":
-        from asum_lib.corpora import howto
-
-        return howto.fingerprint("target", split)
-    if corpus == "digits":
-        from asum_lib.corpora import digits
-
-        return digits.fingerprint(split)
-    return row.split(split)[0].fingerprint
+    return generated_fingerprint(corpus, split) or row.split(split)[0].fingerprint
 
 
 def _training(cell: Cell):
@@ -137,9 +127,9 @@ def _training(cell: Cell):
 
 def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, progress) -> tuple[records.Record, list[dict]]:
     started_at = records.now()
-    fixed = {"schema": records.SCHEMA, "fingerprint": fingerprint, "table": cell.table, "scale": cell.scale, "cell": cell.as_dict(), "config": config}
+    fixed = {"schema": records.SCHEMA, "fingerprint": fingerprint, "table": cell.table, "scale": cell.scale}
+    fixed |= {"cell": cell.as_dict(), "config": config}
     try:
-        corpus, _ = row.split(cell.split)
         measured, samples = _run(cell, row, progress)
         outcome = {"status": "ok", "reason": None, **measured}
     except InputError:

@@ -31,6 +31,7 @@ _ADDED = [*_FULL_RATE, ("fp32", "full", "1"), ("int8", "adalora-inactive", PAPER
 _OTHER_PRECISIONS = [("bf16", "none", PAPER_RATE), ("fp4", "none", PAPER_RATE)]
 GRIDS = {
     "whisper_wer": {"corpus": "howto", "sizes": SIZES, "configurations": _PAPER + _ADDED + _OTHER_PRECISIONS},
+    "whisper_source": {"corpus": "howto-source", "sizes": SIZES, "configurations": [("fp32", "none", PAPER_RATE)]},
     "whisper_digits": {"corpus": "digits", "sizes": ("tiny", "small", "large"), "configurations": _PAPER + _FULL_RATE},
 }
 IDENTITY = ("model", "size", "precision", "method", "rank", "rate", "epochs", "corpus", "split")  # of a row: a cell without its seed

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asum_lib.corpora import load_corpus, log_mel
+from asum_lib.corpora import DOMAIN_OF, load_corpus, log_mel
+from asum_lib.measure import wer
 from asum_lib.models import ladder
 from asum_lib.models.transcribe import transcribe
 from asum_lib.paths import cache
@@ -37,7 +38,7 @@ def pretrain(size: str, folder: Path | None = None, steps: int | None = None, se
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
 
-    train = load_corpus("howto", "train", domain="source", progress=progress)
+    train = load_corpus("howto-source", "train", progress)
     tokens = ladder.tokenizer(train.texts)
     features = log_mel(train, ladder.extractor())
     labels = encode_labels(tokens, train.texts)
@@ -74,12 +75,13 @@ def pretrain(size: str, folder: Path | None = None, steps: int | None = None, se
         if (step + 1) % 100 == 0:
             sequence, ctc = np.mean(losses, axis=0)
             losses.clear()
-            pace = (time.monotonic() - started) / (step + 1 - done)
-            progress(f"whisper-{size} step {step + 1}/{steps} loss {sequence:.3f} ctc {ctc:.3f} {pace:.3f} s/step, {pace * (steps - step - 1) / 60:.0f} min left")
+            pace_s = (time.monotonic() - started) / (step + 1 - done)
+            left = f"{pace_s:.3f} s a step, {pace_s * (steps - step - 1) / 60:.0f} min left"
+            progress(f"whisper-{size} step {step + 1}/{steps} loss {sequence:.3f} ctc {ctc:.3f} {left}")
         if (step + 1) % SAVE_EVERY == 0:
             _save(state_path, objects, step + 1)
         if (step + 1) % EVALUATE_EVERY == 0 or step + 1 == steps:
-            progress(f"whisper-{size} step {step + 1} dev WER " + ", ".join(f"{d} {_dev_wer(model, tokens, d):.1f} %" for d in ("source", "target")))
+            progress(f"whisper-{size} step {step + 1} dev WER " + ", ".join(f"{name} {_dev_wer(model, tokens, name):.1f} %" for name in DOMAIN_OF))
 
     model.save_pretrained(folder)
     tokens.save_pretrained(folder)
@@ -100,11 +102,10 @@ def _mask(features, rng: np.random.Generator):
     return features
 
 
-def _dev_wer(model, tokens, domain: str) -> float:
-    import jiwer
-
-    dev = load_corpus("howto", "dev", domain=domain)
-    return 100 * jiwer.wer(dev.texts, transcribe(model, tokens, log_mel(dev, ladder.extractor())))
+def _dev_wer(model, tokens, corpus: str) -> float:
+    dev = load_corpus(corpus, "dev")
+    hypotheses = transcribe(model, tokens, log_mel(dev, ladder.extractor()))
+    return wer.wer_pct(wer.count_errors(dev.texts, hypotheses, "whisper-basic"))
 
 
 def _save(path: Path, objects: dict, step: int) -> None:

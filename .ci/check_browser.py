@@ -104,6 +104,8 @@ def visit(browser: Browser, url: str, width_px: int, origin: str, picture: Path 
     time.sleep(0.7)  # tables and plots that scripts draw after the page is loaded
     width = json.loads(browser.call("Runtime.evaluate", expression=WIDEST)["result"]["value"])
     if picture:
+        still = "document.head.insertAdjacentHTML('beforeend', '<style>*{transition:none!important}</style>')"
+        browser.call("Runtime.evaluate", expression=still)  # the picture's height is a resize, at which the side bar slides
         height = min(12_000, int(browser.call("Page.getLayoutMetrics")["cssContentSize"]["height"]))
         clip = {"x": 0, "y": 0, "width": width_px, "height": height, "scale": 1}
         data = browser.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)["data"]

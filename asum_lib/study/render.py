@@ -209,6 +209,8 @@ def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> ob
     for _, record in found:
         if len(record.history) > 1:
             groups.setdefault((record.cell["size"], configuration_name(record.cell)), []).append(record)
+    if not groups:
+        return _nothing_yet()
     sizes = [size for size in SIZES if any(key[0] == size for key in groups)]
     figure, axes = _subplots(len(sizes))
     said = []
@@ -229,6 +231,37 @@ def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> ob
         axis.set_ylim(bottom=0)
     _legend(figure, axes)
     return _show(figure, f"{title} Dev word error rate by epoch in per cent: " + "; ".join(said) + ".")
+
+
+def ladder_table(scale: str = "mini", results: Path = RESULTS) -> object:
+    """The sizes before any adaptation: parameters, WER on the source and the target test set, and the step from the size below."""
+    from IPython.display import HTML
+
+    def zero_shot(table):
+        untrained = [row for row in tables.gather(table, scale, results) if (row.cell["precision"], row.cell["method"]) == ("fp32", "none")]
+        return {row.cell["size"]: row for row in untrained if row.measured}
+
+    source, target = zero_shot("whisper_source"), zero_shot("whisper_wer")
+    shown = {
+        table: {r["cell"]["size"]: r for r in tables.rows(table, scale, results) if (r["cell"]["precision"], r["cell"]["method"]) == ("fp32", "none")}
+        for table in ("whisper_source", "whisper_wer")
+    }
+    lines, below = [], None
+    for size in target:
+        step = ""
+        if below:
+            difference = tables.difference(target[size], target[below])
+            step = f"{difference.value:+.1f} ({difference.lo:+.1f} to {difference.hi:+.1f}){' a tie' if difference.tie else ''}"
+        fields = [f"{target[size].measured[0][1].params['total'] / 1e6:.2f} M"]
+        for table, found in (("whisper_source", source), ("whisper_wer", target)):
+            row = shown[table].get(size)
+            fields.append(_record_link(row, f"{row['value']:.1f}") + f" ({row['lo']:.1f} to {row['hi']:.1f})" if size in found else "missing")
+        lines.append(f"<tr><th>{size}</th>" + "".join(f"<td>{field}</td>" for field in [*fields, step]) + "</tr>")
+        below = size
+    head = "".join(
+        f"<th>{title}</th>" for title in ("size", "parameters", "source, WER %", "target, WER %", "target, step from the size above, points")
+    )
+    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def plot_ladder(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rate: str = PAPER_RATE) -> object:
@@ -263,6 +296,8 @@ def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     """WER against bytes of weights, one point a cell without and with adaptation; the lower left is better."""
     rows = [row for row in tables.rows(table, scale, results) if row["value"] is not None and row["cell"]["rate"] in (None, PAPER_RATE)]
     rows = [row for row in rows if row["cell"]["method"] != "adalora-inactive"]
+    if not rows:
+        return _nothing_yet()
     figure, axes = _subplots(1, width=7.5)
     for key in dict.fromkeys((row["cell"]["precision"], row["cell"]["method"]) for row in rows):
         line = sorted((r for r in rows if (r["cell"]["precision"], r["cell"]["method"]) == key), key=lambda r: r["weights_bytes"])
@@ -290,6 +325,12 @@ def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = 
         else ""
     )
     return _show(figure, f"Word error rate against bytes of weights, {len(rows)} cells." + said)
+
+
+def _nothing_yet() -> object:
+    from IPython.display import HTML
+
+    return HTML("<p>No record of this yet.</p>")
 
 
 def _subplots(count: int, width: float = 2.6):

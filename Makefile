@@ -44,7 +44,7 @@ study: env  ## run every notebook at mini scale, then build and check the book i
 	$(ALONE) bash -c '$(SNAKEMAKE) notebooks && $(SNAKEMAKE) all' || { status=$$?; [ $$status -ne 75 ] || echo "another make study is running in this folder" >&2; exit $$status; }
 	@echo "The book is in _build/html/index.html"
 
-book: env  ## build and check the book alone, from the records that are there
+book: env  ## build and check the book anew, after the notebooks that have not run yet
 	@mkdir -p build
 	$(ALONE) $(SNAKEMAKE) --forcerun book -- book
 

@@ -52,7 +52,9 @@ def load(where: str, precision: str) -> Speech:
     """Load and quantise. fp32, bf16 and the parts that bitsandbytes leaves alone follow `rest_dtype`."""
     import torch
     from transformers import BitsAndBytesConfig, WhisperForConditionalGeneration
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # a bar a cell for weights that load in milliseconds; downloads keep theirs
     choose("precision", precision, ["fp32", "bf16", *QUANTISATION])
     for noisy in ("autograd._functions", "backends.cpu.ops"):  # a line a layer about float16 casts; an optional kernel package
         logging.getLogger(f"bitsandbytes.{noisy}").setLevel(logging.ERROR)

@@ -50,6 +50,7 @@ PROVENANCE = [
     "started_at",
     "finished_at",
 ]
+MEASURING = ("corpora/*.py", "corpora/*.yaml", "models/*.py", "training/*.py", "measure/*.py", "study/cells.py", "study/run.py")
 LIBRARIES = ["torch", "transformers", "peft", "bitsandbytes", "evaluate", "jiwer", "numpy", "soundfile", "soxr", "datasets"]
 
 
@@ -202,10 +203,10 @@ def now() -> str:
 
 
 def code_digest(folder=None) -> str:
-    """SHA-256 over the relative names and contents of all Python files of the library."""
+    """SHA-256 over the relative names and contents of the modules that can move a number (`MEASURING`), not of those that show it."""
     folder = Path(folder or Path(__file__).resolve().parent.parent)
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for pattern in MEASURING for path in folder.glob(pattern)):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -285,7 +285,7 @@ def _git() -> dict:
             return None
 
     commit = ask("rev-parse", "--verify", "--quiet", "HEAD")
-    changes = ask("status", "--porcelain") if commit else None
+    changes = ask("status", "--porcelain", "--", ".", ":!results") if commit else None  # a study writes its records as it goes
     return {"git_commit": commit, "git_dirty": None if changes is None else bool(changes)}
 
 

@@ -25,6 +25,10 @@ COLOURS = {  # Okabe and Ito's palette, told apart by the colour-blind; one colo
     ("fp32", "full"): "#009E73",
     ("int8", "adalora-inactive"): "#D55E00",
 }
+AT_PAPER_RATE = [(precision, method, PAPER_RATE) for precision, method in PAPER_CONFIGURATIONS]
+AT_FULL_RATE = [(precision, method, "1") for precision, method in PAPER_CONFIGURATIONS]
+BESIDE = [("int8", "none", None), ("int8", "adalora-inactive", PAPER_RATE), ("int8", "adalora", "1"), ("int8", "adalora-inactive", "1")]
+OTHER_PRECISIONS = [(precision, "none", None) for precision in ("fp32", "bf16", "int8", "int4", "fp4")]
 MARKERS = {"none": "o", "lora": "D", "adalora": "s", "adalora-inactive": "X", "full": "^"}
 
 
@@ -47,18 +51,23 @@ def scale_note(scale: str = "mini") -> object:
     return HTML(f'<div class="admonition note asum-scale"><p>{text}</p></div>')
 
 
-def main_table(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rate: str = PAPER_RATE) -> object:
-    """Sizes by the paper's six configurations: our WER with interval, the paper's below it; the best of a size and its ties are marked."""
+def main_table(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, configurations: list | None = None) -> object:
+    """Sizes by configurations: our WER with interval, the paper's below it; the best of a size and its ties are marked.
+
+    `configurations` are triples of precision, method and rate; the paper's six by default, `AT_FULL_RATE` and `BESIDE` are others.
+    """
     from IPython.display import HTML
 
-    configurations = [(p, m, None if m == "none" else rate) for p, m in PAPER_CONFIGURATIONS]
-    rows = tables.mark_ties(table, scale, results, configurations=[(p, m, rate) for p, m in PAPER_CONFIGURATIONS])
-    found = {(row["cell"]["size"], row["cell"]["precision"], row["cell"]["method"], row["cell"]["rate"]): row for row in rows}
+    configurations = configurations or AT_PAPER_RATE
+    rows = tables.mark_ties(table, scale, results, configurations)
+    keys = [(precision, method, None if method == "none" else rate) for precision, method, rate in configurations]
+    found = {tuple(row["cell"][key] for key in ("size", "precision", "method", "rate")): row for row in rows}
     sizes = [size for size in SIZES if any(key[0] == size for key in found)]
-    head = "".join(f"<th>{configuration_name({'precision': p, 'method': m, 'rate': r})}</th>" for p, m, r in configurations)
-    body = "".join(f"<tr><th>{size}</th>{''.join(_main_cell(found.get((size, *c))) for c in configurations)}</tr>" for size in sizes)
-    caption = "WER in per cent with 95 % interval. ★ lowest of its size; = a tie with it (paired bootstrap, Holm-corrected within the size)."
-    if rate == PAPER_RATE and any(row["paper_status"] for row in rows):
+    keys = [key for key in keys if any((size, *key) in found for size in sizes)]
+    head = "".join(f"<th>{configuration_name({'precision': p, 'method': m, 'rate': r})}</th>" for p, m, r in keys)
+    body = "".join(f"<tr><th>{size}</th>{''.join(_main_cell(found.get((size, *key))) for key in keys)}</tr>" for size in sizes)
+    caption = "WER in per cent with 95 % interval. ★ lowest of its row; = a tie with it (paired bootstrap, Holm-corrected within the row)."
+    if any(found.get((size, *key), {}).get("paper_status") for size in sizes for key in keys):
         caption += " In italics the paper's figure and how well it is known; ? where it is not in the sources at hand."
     style = 'class="table asum-main"'
     return HTML(f'<div class="asum-scroll"><table {style}><caption>{caption}</caption><tr><th>size</th>{head}</tr>{body}</table></div>')

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the mini ladder anew, into checkpoints/: about two hours on two cores, resumable. Existing records become stale.
+# Makes the mini ladder anew, into checkpoints/: about an hour and a half on two cores, resumable. Existing records become stale.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1

@@ -29,6 +29,7 @@ AT_PAPER_RATE = [(precision, method, PAPER_RATE) for precision, method in PAPER_
 AT_FULL_RATE = [(precision, method, "1") for precision, method in PAPER_CONFIGURATIONS]
 BESIDE = [("int8", "none", None), ("int8", "adalora-inactive", PAPER_RATE), ("int8", "adalora", "1"), ("int8", "adalora-inactive", "1")]
 OTHER_PRECISIONS = [(precision, "none", None) for precision in ("fp32", "bf16", "int8", "int4", "fp4")]
+BYTES_TICKS_MB = (0.2, 0.5, 1, 2, 5, 10)
 MARKERS = {"none": "o", "lora": "D", "adalora": "s", "adalora-inactive": "X", "full": "^"}
 
 
@@ -120,8 +121,10 @@ def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = R
                 "command": f"<code>{html.escape(_command(row, results))}</code>",
             }
         )
-    frame = pd.DataFrame(lines)
-    shown = to_html_datatable(frame, allow_html=True, showIndex=False, paging=False, scrollX=True, connected=False, style="width:100%")
+    frame = pd.DataFrame(lines).astype(object).where(lambda shown: shown.notna(), "")
+    shown = to_html_datatable(
+        frame, allow_html=True, showIndex=False, paging=False, scrollX=True, scrollY="32em", scrollCollapse=True, connected=False
+    )
     return HTML(shown)
 
 
@@ -324,6 +327,8 @@ def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = 
             label=configuration_name(line[0]["cell"]),
         )
     axes[0].set_xscale("log")
+    axes[0].set_xticks(BYTES_TICKS_MB, [f"{tick:g}" for tick in BYTES_TICKS_MB])
+    axes[0].minorticks_off()
     axes[0].set(xlabel="weights, MB (log scale)", ylabel="WER, %")
     axes[0].set_ylim(bottom=0)
     _legend(figure, axes)

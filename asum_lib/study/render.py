@@ -276,6 +276,22 @@ def ladder_table(scale: str = "mini", results: Path = RESULTS) -> object:
     return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
+def overlap() -> object:
+    """How many distinct test sentences of `howto` a model has met word for word in training, in other takes."""
+    from IPython.display import HTML
+
+    from asum_lib.corpora import howto
+
+    def sentences(domain, split):
+        return {sentence for document in howto.documents(domain, split) for sentence in document.sentences}
+
+    test = sentences("target", "test")
+    shares = [
+        f"{100 * len(test & sentences(domain, 'train')) / len(test):.0f} % in the {domain} domain's training talks" for domain in ("source", "target")
+    ]
+    return HTML(f"<p>Of {len(test)} distinct sentences of the target test set, {' and '.join(shares)} occur word for word, by other voices.</p>")
+
+
 def plot_ladder(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rate: str = PAPER_RATE) -> object:
     """WER by size, one line a configuration of the paper, with 95 % intervals; beside it the paper's own figures."""
     rows = [r for r in tables.rows(table, scale, results) if (r["cell"]["precision"], r["cell"]["method"]) in PAPER_CONFIGURATIONS]

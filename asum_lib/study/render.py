@@ -289,7 +289,7 @@ def overlap() -> object:
     shares = [
         f"{100 * len(test & sentences(domain, 'train')) / len(test):.0f} % in the {domain} domain's training talks" for domain in ("source", "target")
     ]
-    return HTML(f"<p>Of {len(test)} distinct sentences of the target test set, {' and '.join(shares)} occur word for word, by other voices.</p>")
+    return HTML(f"<p>Of {len(test)} distinct sentences of the target test set, {' and '.join(shares)} occur word for word, in other takes.</p>")
 
 
 def plot_ladder(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rate: str = PAPER_RATE) -> object:

@@ -481,7 +481,11 @@ def findings(table: str = "whisper_wer", scale: str = "mini", results: Path = RE
     items.append(changes("The same at the full pre-training rate", ("int8", "adalora", "1"), ("int8", "none", None)))
     items.append(changes("Full fine-tuning at 1/40 against none", ("fp32", "full", PAPER_RATE), ("fp32", "none", None)))
     n, seeds = rows[first, "fp32", "none", None]["n"], max(len(row["seeds"]) for row in rows.values())
-    items.append(f"<li>{n} test utterances; {seeds} seeds of every trained cell; cells without training are deterministic and have one record.</li>")
+    steps = sorted({record.history[-1]["step"] for row in gathered.values() for _, record in row.measured if record.history})
+    trained = f" of {' or '.join(map(str, steps))} steps each" if steps else ""
+    items.append(
+        f"<li>{n} test utterances; {seeds} training runs{trained} for every trained cell; the others are deterministic and have one record.</li>"
+    )
     return HTML(f'<ul class="asum-findings">{"".join(items)}</ul>')
 
 

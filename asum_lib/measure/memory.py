@@ -32,3 +32,7 @@ def _tensors(model):
         while state is not None:
             yield from (part for part in (state.absmax, state.code, state.offset) if part is not None)
             state = state.state2
+    for module in model.modules():  # at its first forward an int8 layer takes the scales over from its weight
+        scales = getattr(getattr(module, "state", None), "SCB", None)
+        if scales is not None:
+            yield scales

@@ -1,9 +1,11 @@
 """A Whisper checkpoint in a precision: shipped mini rung, local folder, or Hub name; safetensors only, no remote code."""
 
+import copy
 import hashlib
 import logging
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
@@ -69,12 +71,38 @@ def load(where: str, precision: str) -> Speech:
         model = WhisperForConditionalGeneration.from_pretrained(where, **options)
     except OSError as error:
         raise InputError(f"checkpoint {where}: {str(error).splitlines()[0]}") from error
-    for module in model.modules():  # else bitsandbytes repacks 4-bit weights for decoding on some CPUs, in bf16 and for some widths only
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+    if precision in QUANTISATION:
+        _mend_4bit_on_cpu(model)
     if precision not in QUANTISATION and torch.cuda.is_available():
         model = model.cuda()
     return Speech(model, tokenizer, extractor, _language(tokenizer))
+
+
+def _mend_4bit_on_cpu(model) -> None:
+    """Keep the 4-bit layers of a model on a CPU from two faults of bitsandbytes 0.50.2.
+
+    Its kernel starts a new block of 64 weights at every row, but quantisation runs on across rows: where a row is not whole
+    blocks (widths 48, 96, 160), weights come back with other blocks' scales, at 0.25 relative error instead of 0.09. Such a
+    layer dequantises its weights as one long row, for which the same kernel is right. And for decoding bitsandbytes repacks
+    weights in bf16, on some processors and for some widths only.
+    """
+    for module in model.modules():
+        if not hasattr(module, "support_avx512bf16_for_cpu"):
+            continue
+        module.support_avx512bf16_for_cpu = False
+        if module.weight.device.type == "cpu" and module.in_features % module.weight.quant_state.blocksize:
+            module.forward = partial(_linear_4bit, module)
+
+
+def _linear_4bit(module, inputs):
+    from bitsandbytes.functional import dequantize_4bit
+    from torch.nn.functional import linear
+
+    state = module.weight.quant_state
+    as_one_row = copy.copy(state)
+    as_one_row.shape = (state.shape.numel(),)
+    weight = dequantize_4bit(module.weight.data, as_one_row).reshape(state.shape)
+    return linear(inputs, weight.to(inputs.dtype), module.bias)
 
 
 def checksum(where: str) -> str:

@@ -83,6 +83,8 @@ def make_cell(
     trained = method != "none"
     folder = Path(corpus).parent if corpus.endswith(".jsonl") else Path(corpus)
     table = TABLE_OF.get(corpus, f"whisper_{folder.resolve().name}")
+    if corpus not in TABLE_OF and table in TABLE_OF.values():
+        raise InputError(f"corpus {corpus!r}: a folder of this name would write into the study's own table {table}: rename the folder")
     return Cell(
         table=table,
         scale=scale,

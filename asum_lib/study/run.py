@@ -34,6 +34,7 @@ class _Row:
 
     where: str
     corpus: str
+    model: str | None  # given instead of the size's own checkpoint
     progress: Callable[[str], None]
 
     @cached_property
@@ -71,7 +72,7 @@ def run_cells(
     result = []
     for number, cell in enumerate(cells, start=1):
         where = source(cell.scale, cell.size, model)
-        row = rows.setdefault((where, cell.corpus), _Row(where, cell.corpus, progress))
+        row = rows.setdefault((where, cell.corpus), _Row(where, cell.corpus, model, progress))
         label = f"[{number}/{len(cells)}] {cell.name} on {Path(cell.corpus).name}"
         path = cell.path(results)
         config, fingerprint = _resolve(cell, row)
@@ -126,7 +127,7 @@ def _training(cell: Cell):
 
 
 def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, progress) -> tuple[records.Record, list[dict]]:
-    started_at = records.now()
+    provenance = records.provenance(_command(cell, row.model), notebook, records.now())  # before: the code that is running now
     fixed = {"schema": records.SCHEMA, "fingerprint": fingerprint, "table": cell.table, "scale": cell.scale}
     fixed |= {"cell": cell.as_dict(), "config": config}
     try:
@@ -147,17 +148,19 @@ def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, pr
             "rtfx": None,
             "history": [],
         }
-    provenance = records.provenance(_command(cell), notebook, started_at) | {"dataset_fingerprint": _corpus_fingerprint(cell.corpus, cell.split, row)}
+    provenance |= {"dataset_fingerprint": _corpus_fingerprint(cell.corpus, cell.split, row), "finished_at": records.now()}
     return records.Record(**fixed, **outcome, samples=None, provenance=provenance), samples
 
 
-def _command(cell: Cell) -> str:
+def _command(cell: Cell, model: str | None) -> str:
     """The command that measures this cell alone."""
     given = {"size": cell.size, "corpus": cell.corpus, "precisions": f'["{cell.precision}"]', "methods": f'["{cell.method}"]'}
     if cell.method != "none":
         given |= {"rates": f'["{cell.rate}"]', "seeds": f"[{cell.seed}]", "epochs": cell.epochs}
     if cell.scale != "mini":
         given["scale"] = cell.scale
+    if model:
+        given["model"] = model
     return "asum run whisper_quant " + " ".join(f"-p '{name}={value}'" for name, value in given.items())
 
 

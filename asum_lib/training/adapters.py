@@ -3,6 +3,9 @@
 AdaLoRA (Zhang et al. 2023) starts at a higher rank and prunes to the target while it trains. PEFT prunes only where
 `update_and_allocate(step)` is called after each optimiser step; `transformers.Trainer` does not call it, so AdaLoRA
 silently stays at `init_r`. The method `adalora-inactive` is that accident, kept as a cell of its own.
+
+Neither has AdaLoRA's orthogonality penalty: PEFT adds it in `AdaLoraModel.forward`, which a `PeftModel` made without a
+task type, as in PEFT's own Whisper example, never calls. What is measured is AdaLoRA as that example would train it.
 """
 
 from dataclasses import dataclass

@@ -86,6 +86,7 @@ def pretrain(size: str, folder: Path | None = None, steps: int | None = None, se
     model.save_pretrained(folder)
     tokens.save_pretrained(folder)
     ladder.extractor().save_pretrained(folder)
+    state_path.unlink(missing_ok=True)
     return folder
 
 

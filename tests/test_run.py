@@ -81,6 +81,12 @@ def test_an_utterance_longer_than_the_window_is_refused_not_cut(real_data):
         run_cells([make_cell("tiny", "fp32", "none", corpus=manifest)], results=real_data / "unwritten")
 
 
+def test_the_transcripts_score_to_the_recorded_value_again(manifest, tmp_path):
+    row = whisper_quant.run(size="tiny", precisions=["fp32"], methods=["none"], corpus=manifest, results_dir=str(tmp_path))
+    again = whisper_quant.rescore(row)
+    assert again["wer_pct"] == pytest.approx(again["recorded wer_pct"])
+
+
 def test_a_misspelt_notebook_parameter_is_refused_with_the_choices():
     with pytest.raises(InputError, match="unknown parameter 'sise': choose from size, scale"):
         whisper_quant.parameters({"size": "tiny", "sise": "base", "In": [], "_hidden": 1})

@@ -32,7 +32,6 @@ COLOURS = {  # Okabe and Ito's palette, told apart by the colour-blind; one colo
 AT_PAPER_RATE = [(precision, method, PAPER_RATE) for precision, method in PAPER_CONFIGURATIONS]
 AT_FULL_RATE = [(precision, method, "1") for precision, method in PAPER_CONFIGURATIONS]
 BESIDE = [("int8", "none", None), ("int8", "adalora-inactive", PAPER_RATE), ("int8", "adalora", PAPER_RATE)]
-BESIDE += [("int8", "adalora-inactive", "1"), ("int8", "adalora", "1")]
 OTHER_PRECISIONS = [(precision, "none", None) for precision in ("fp32", "bf16", "int8", "int4", "fp4")]
 BYTES_TICKS_MB = (0.2, 0.5, 1, 2, 5, 10)
 MARKERS = {"none": "o", "lora": "D", "adalora": "s", "adalora-inactive": "X", "full": "^"}

@@ -27,7 +27,7 @@ SEEDS = (0, 1, 2)
 # (precision, method, rate); the paper's six at its rate come first, then what this study adds to judge them.
 _PAPER = [(precision, method, PAPER_RATE) for precision, method in PAPER_CONFIGURATIONS]
 _FULL_RATE = [("int8", "adalora", "1"), ("int4", "adalora", "1")]
-_ADDED = [*_FULL_RATE, ("fp32", "full", "1"), ("int8", "adalora-inactive", PAPER_RATE), ("int8", "adalora-inactive", "1")]
+_ADDED = [*_FULL_RATE, ("fp32", "full", "1"), ("int8", "adalora-inactive", PAPER_RATE)]
 _OTHER_PRECISIONS = [("bf16", "none", PAPER_RATE), ("fp4", "none", PAPER_RATE)]
 GRIDS = {
     "whisper_wer": {"corpus": "howto", "sizes": SIZES, "configurations": _PAPER + _ADDED + _OTHER_PRECISIONS},

@@ -215,3 +215,16 @@ def test_a_scale_that_cannot_decide_is_said(tmp_path, add_record, monkeypatch):
     monkeypatch.setattr(papers, "load", lambda name: {"claims": [claim]})
     [judged] = claims.judge(results=tmp_path / "results")
     assert (judged["verdict"], judged["reason"]) == ("not testable", "scale mini cannot decide it: it needs paper")
+
+
+def test_the_rules_are_those_that_were_fixed_before_the_first_cell_was_measured():
+    """A changed rule shows here and in every verdict (`rule_sha`); it then needs a new run, not a new literal."""
+    fixed = {
+        "A5": "f57f28516548d602",
+        "A6": "a3c5e7816097b1ab",
+        "A8": "c84651110ab1859b",
+        "A9": "ce34602e7ec17af6",
+        "A10": "fc340c05bd16d556",
+    }
+    rules = {claim["id"]: claim["rule"] for claim in papers.load("derkach2024")["claims"]}
+    assert {identity: claims.rule_sha(rules[identity])[:16] for identity in fixed} == fixed

@@ -61,6 +61,32 @@ def test_double_quantisation_shrinks_the_state_and_fp4_is_not_nf4():
     assert loading.load(TINY, "fp4").model.model.encoder.layers[0].fc1.weight.quant_state.quant_type == "fp4"
 
 
+@pytest.mark.parametrize("size", ladder.SIZES)
+@pytest.mark.parametrize("inputs_need_gradients", [False, True])
+def test_nf4_loses_a_tenth_of_a_layer_whether_or_not_its_rows_are_whole_blocks(size, inputs_need_gradients):
+    import torch
+
+    exact, rounded = (loading.load(str(ladder.checkpoint(size)), precision).model for precision in ("fp32", "int4"))
+    for name in ("q_proj", "v_proj"):
+        layer, quantised = (getattr(model.model.encoder.layers[0].self_attn, name) for model in (exact, rounded))
+        inputs = torch.randn(4, 7, layer.in_features, generator=torch.manual_seed(0), requires_grad=inputs_need_gradients)
+        lost = (quantised(inputs) - layer(inputs)).norm() / (layer(inputs) - layer.bias if layer.bias is not None else layer(inputs)).norm()
+        assert 0.03 < lost < 0.16
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("int8", 48 * 192 + 4 * 192), ("int4", 48 * 192 // 2 + 4 * 48 * 192 // 64)])
+def test_weights_bytes_counts_scales_before_and_after_a_forward(precision, expected):
+    """One layer by hand: its weights, a float a row (int8) or a float a block of 64 and a table of 16 floats (int4), its bias."""
+    import torch
+
+    layer = loading.load(TINY, precision).model.model.encoder.layers[0].fc1
+    expected += 4 * 192 + (4 * 16 if precision == "int4" else 0)
+    assert weights_bytes(layer) == expected
+    with torch.no_grad():
+        layer(torch.zeros(1, 5, 48))
+    assert weights_bytes(layer) == expected
+
+
 def test_embeddings_convolutions_and_the_output_projection_stay_unquantised():
     model = loading.load(TINY, "int8").model
     assert str(model.proj_out.weight.dtype) == "torch.float32"

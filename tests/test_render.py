@@ -82,3 +82,12 @@ def test_a_claim_shows_its_rule_and_every_comparison(add_record, tmp_path):
     shown = text(render.claim_evidence("A5", results=results(tmp_path)))
     assert shown.startswith("reproduced")
     assert "-30.0 (-30.0 to -30.0)" in shown
+
+
+def test_what_is_measured_beside_the_grid_moves_no_page(add_record, tmp_path):
+    add_record("tiny", "fp32", errors=[5] * 20)
+    before = [text(view(results=results(tmp_path))) for view in (render.main_table, render.findings, render.plot_bytes, render.ladder_table)]
+    add_record("tiny", "int4-dq", errors=[0] * 20)
+    add_record("tiny", "int8", "lora", errors=[0] * 20)
+    after = [text(view(results=results(tmp_path))) for view in (render.main_table, render.findings, render.plot_bytes, render.ladder_table)]
+    assert after == before

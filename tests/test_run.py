@@ -81,6 +81,12 @@ def test_an_utterance_longer_than_the_window_is_refused_not_cut(real_data):
         run_cells([make_cell("tiny", "fp32", "none", corpus=manifest)], results=real_data / "unwritten")
 
 
+def test_the_transcripts_score_to_the_recorded_value_again(manifest, tmp_path):
+    row = whisper_quant.run(size="tiny", precisions=["fp32"], methods=["none"], corpus=manifest, results_dir=str(tmp_path))
+    again = whisper_quant.rescore(row)
+    assert again["wer_pct"] == pytest.approx(again["recorded wer_pct"])
+
+
 def test_a_misspelt_notebook_parameter_is_refused_with_the_choices():
     with pytest.raises(InputError, match="unknown parameter 'sise': choose from size, scale"):
         whisper_quant.parameters({"size": "tiny", "sise": "base", "In": [], "_hidden": 1})
@@ -95,3 +101,21 @@ def test_text_from_a_model_is_escaped_on_a_page(manifest, tmp_path):
     shown = render.example(whisper_quant.Row(row.size, row.scale, row.corpus, row.paths, (changed,))).data
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown
+
+
+def test_the_notebook_declares_the_parameters_of_the_function_it_calls():
+    import ast
+    import inspect
+
+    from papermill import inspect_notebook
+
+    from asum_lib.paths import NOTEBOOKS
+
+    declared = {name: ast.literal_eval(found["default"]) for name, found in inspect_notebook(NOTEBOOKS / "whisper_quant.ipynb").items()}
+    wanted = {name: found.default for name, found in inspect.signature(whisper_quant.run).parameters.items()}
+    assert declared == {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
+
+
+def test_a_manifest_cannot_write_into_the_studys_own_tables(tmp_path):
+    with pytest.raises(InputError, match="would write into the study's own table whisper_digits: rename the folder"):
+        make_cell("tiny", "fp32", "none", corpus=str(tmp_path / "digits" / "manifest.jsonl"))

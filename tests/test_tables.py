@@ -26,7 +26,7 @@ def test_every_corpus_has_its_grid():
 
 
 def test_the_planned_grid():
-    """5 sizes x (5 untrained + 8 trained x 3 seeds); digits: 3 sizes x (3 untrained + 8 x 3)."""
+    """5 sizes x (5 untrained + 7 trained x 3 seeds); digits: 3 sizes x (3 untrained + 5 trained x 1 seed)."""
     assert len(tables.planned("whisper_wer")) == 5 * (5 + 7 * 3) == 130
     assert len(tables.planned("whisper_digits")) == 3 * (3 + 5) == 24
     names = [cell.name for cell in tables.planned("whisper_wer")]
@@ -36,7 +36,7 @@ def test_the_planned_grid():
 
 def test_without_records_every_cell_is_missing_and_the_papers_values_are_there(results):
     table_rows = tables.rows("whisper_wer", results=results)
-    assert len(table_rows) == 5 * 13
+    assert len(table_rows) == 5 * 12
     assert {row["status"] for row in table_rows} == {"missing"}
     row = row_of(table_rows, "medium", "int8", "adalora")
     assert list(row) == KEYS.split()
@@ -99,7 +99,7 @@ def test_the_papers_value_stands_only_beside_its_own_configuration(results):
 def test_a_record_beside_the_grid_is_shown_after_it(add_record, results):
     add_record("tiny", "int4-dq", "none", errors=[1, 0], words=10)
     table_rows = tables.rows("whisper_wer", results=results)
-    assert len(table_rows) == 5 * 13 + 1
+    assert len(table_rows) == 5 * 12 + 1
     assert (table_rows[-1]["cell"]["precision"], table_rows[-1]["status"], table_rows[-1]["value"]) == ("int4-dq", "ok", 5.0)
 
 
@@ -110,7 +110,7 @@ def test_a_local_manifests_table_is_known_by_its_records(add_record, results):
 
 
 def test_an_unknown_table_is_refused_with_the_choices(results):
-    with pytest.raises(InputError, match="unknown table 'wer': choose from whisper_wer, whisper_digits"):
+    with pytest.raises(InputError, match="unknown table 'wer': choose from whisper_wer, whisper_source, whisper_digits"):
         tables.rows("wer", results=results)
     with pytest.raises(InputError, match="unknown scale 'midi'"):
         tables.rows("whisper_wer", scale="midi", results=results)
@@ -166,7 +166,7 @@ def test_ties_with_the_best_of_a_size(add_record, results):
 def test_markdown(add_record, results):
     add_record("large", "int8", errors=[1, 1], words=10)
     lines = tables.as_markdown(tables.rows("whisper_wer", results=results)).splitlines()
-    assert len(lines) == 2 + 5 * 13
+    assert len(lines) == 2 + 5 * 12
     assert "| large | int8 | none |  | 10.0 (10.0 to 10.0) | 1 | 11.3 (secondary) | 0.00 | ok |" in lines
     assert len({line.count("|") for line in lines}) == 1
 

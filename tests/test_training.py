@@ -62,19 +62,21 @@ def test_too_few_steps_to_prune_are_refused(train):
         attach(loading.load(TINY, "fp32").model, adapter_of("adalora", 4), total_steps=2)
 
 
-def test_an_adapter_trains_only_itself_and_starts_as_nothing(train):
-    speech = loading.load(TINY, "fp32")
-    before = {name: parameter.clone() for name, parameter in speech.model.named_parameters()}
+def test_an_adapter_starts_as_nothing(train):
     import torch
 
-    features = torch.from_numpy(train.features[:2])
-    tokens = torch.tensor([[598, 599]])
-    speech.model.eval()
-    untouched = speech.model(input_features=features[:1], decoder_input_ids=tokens).logits
-    model = attach(speech.model, adapter_of("adalora", 4), total_steps=10).eval()
-    assert torch.equal(model(input_features=features[:1], decoder_input_ids=tokens).logits, untouched)
-    assert all(("lora_" in name) for name, parameter in model.named_parameters() if parameter.requires_grad)
-    assert len(before) > 0
+    speech = loading.load(TINY, "fp32")
+    batch = {"input_features": torch.from_numpy(train.features[:1]), "decoder_input_ids": torch.tensor([[598, 599]])}
+    untouched = speech.model.eval()(**batch).logits
+    assert torch.equal(attach(speech.model, adapter_of("adalora", 4), total_steps=10).eval()(**batch).logits, untouched)
+
+
+def test_an_adapter_trains_itself_and_nothing_else(train):
+    before = dict(loading.load(TINY, "fp32").model.named_parameters())
+    model, _ = run(train, "fp32", "lora", epochs=1)
+    after = {name.replace(".base_layer", ""): parameter for name, parameter in model.base_model.model.named_parameters()}
+    assert all(after[name].equal(parameter) for name, parameter in before.items())
+    assert any("lora_B" in name and bool(parameter.any()) for name, parameter in after.items())
 
 
 def test_two_runs_of_one_seed_agree(train):

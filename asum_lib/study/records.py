@@ -51,7 +51,21 @@ PROVENANCE = [
     "finished_at",
 ]
 MEASURING = ("corpora/*.py", "corpora/*.yaml", "models/*.py", "training/*.py", "measure/*.py", "study/cells.py", "study/run.py")
-LIBRARIES = ["torch", "transformers", "peft", "bitsandbytes", "evaluate", "jiwer", "numpy", "soundfile", "soxr", "datasets"]
+LIBRARIES = [
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "evaluate",
+    "jiwer",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "espeakng-loader",
+    "tokenizers",
+    "datasets",
+]
 
 
 @dataclass(frozen=True)

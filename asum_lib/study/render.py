@@ -7,8 +7,12 @@ and type no figure of their own. All text from data is escaped.
 import base64
 import html
 import io
+import itertools
+import os
+import re
 from pathlib import Path
 
+from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, tables
 from asum_lib.study.cells import PAPER_CONFIGURATIONS, PAPER_RATE, SIZES
@@ -27,7 +31,7 @@ COLOURS = {  # Okabe and Ito's palette, told apart by the colour-blind; one colo
 }
 AT_PAPER_RATE = [(precision, method, PAPER_RATE) for precision, method in PAPER_CONFIGURATIONS]
 AT_FULL_RATE = [(precision, method, "1") for precision, method in PAPER_CONFIGURATIONS]
-BESIDE = [("int8", "none", None), ("int8", "adalora-inactive", PAPER_RATE), ("int8", "adalora", "1"), ("int8", "adalora-inactive", "1")]
+BESIDE = [("int8", "none", None), ("int8", "adalora-inactive", PAPER_RATE), ("int8", "adalora", PAPER_RATE)]
 OTHER_PRECISIONS = [(precision, "none", None) for precision in ("fp32", "bf16", "int8", "int4", "fp4")]
 BYTES_TICKS_MB = (0.2, 0.5, 1, 2, 5, 10)
 MARKERS = {"none": "o", "lora": "D", "adalora": "s", "adalora-inactive": "X", "full": "^"}
@@ -117,7 +121,7 @@ def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = R
                 "kept rank": row["kept_rank_mean"],
                 "paper, %": "" if row["paper"] is None else f"{row['paper']:g} ({row['paper_status']})",
                 "status": html.escape(row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"),
-                "records": " ".join(_link(path, f"s{seed}") for path, seed in zip(row["records"], row["seeds"], strict=False)),
+                "records": " ".join(_link(path, "s" + path.removesuffix(".json").rsplit("-s", 1)[1]) for path in row["records"]),
                 "command": f"<code>{html.escape(_command(row, results))}</code>",
             }
         )
@@ -129,8 +133,11 @@ def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = R
 
 
 def _command(row: dict, results: Path) -> str:
-    """The command of the row's first record."""
-    return records.read(Path(results).parent / row["records"][0]).provenance["command"] if row["records"] else ""
+    """The command that measures all of the row's seeds: its first record's, with every seed."""
+    if not row["records"]:
+        return ""
+    command = records.read(Path(results).parent / row["records"][0]).provenance["command"] or ""
+    return re.sub(r"seeds=\[\d+\]", f"seeds={row['seeds']}", command)
 
 
 def _link(path: str, text: str) -> str:
@@ -215,6 +222,12 @@ def _marked(reference: str, hypothesis: str) -> str:
     return " ".join(parts)
 
 
+def curves(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rates: tuple[str, ...] = (PAPER_RATE,)) -> object:
+    """`plot_curves` of the planned trained cells of a table at some rates."""
+    trained = [row for row in tables.planned_rows(table, scale, results) if row.cell["rate"] in rates]
+    return plot_curves([entry for row in trained for entry in row.measured], f"Trained at rate {' and '.join(rates)}.")
+
+
 def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> object:
     """Dev WER by epoch, one line a configuration (mean over seeds, each seed as a thin line)."""
     groups: dict[tuple, list] = {}
@@ -246,34 +259,42 @@ def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> ob
 
 
 def ladder_table(scale: str = "mini", results: Path = RESULTS) -> object:
-    """The sizes before any adaptation: parameters, WER on the source and the target test set, and the step from the size below."""
+    """The sizes before any adaptation: parameters, WER on the source and the target test set, and the step from the next smaller size."""
     from IPython.display import HTML
 
     def zero_shot(table):
-        untrained = [row for row in tables.gather(table, scale, results) if (row.cell["precision"], row.cell["method"]) == ("fp32", "none")]
-        return {row.cell["size"]: row for row in untrained if row.measured}
+        return {key[0]: pair for key, pair in _measured(table, scale, results).items() if key[1:] == ("fp32", "none", None)}
 
     source, target = zero_shot("whisper_source"), zero_shot("whisper_wer")
-    shown = {
-        table: {r["cell"]["size"]: r for r in tables.rows(table, scale, results) if (r["cell"]["precision"], r["cell"]["method"]) == ("fp32", "none")}
-        for table in ("whisper_source", "whisper_wer")
-    }
-    lines, below = [], None
-    for size in target:
-        step = ""
-        if below:
-            difference = tables.difference(target[size], target[below])
-            step = f"{difference.value:+.1f} ({difference.lo:+.1f} to {difference.hi:+.1f}){' a tie' if difference.tie else ''}"
-        fields = [f"{target[size].measured[0][1].params['total'] / 1e6:.2f} M"]
-        for table, found in (("whisper_source", source), ("whisper_wer", target)):
-            row = shown[table].get(size)
-            fields.append(_record_link(row, f"{row['value']:.1f}") + f" ({row['lo']:.1f} to {row['hi']:.1f})" if size in found else "missing")
-        lines.append(f"<tr><th>{size}</th>" + "".join(f"<td>{field}</td>" for field in [*fields, step]) + "</tr>")
-        below = size
-    head = "".join(
-        f"<th>{title}</th>" for title in ("size", "parameters", "source, WER %", "target, WER %", "target, step from the size above, points")
-    )
-    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
+    steps = dict(zip(list(target)[1:], _differences([(target[b][0], target[a][0]) for a, b in itertools.pairwise(target)]), strict=True))
+    lines = []
+    for size, (row, shown) in target.items():
+        fields = [
+            f"{row.measured[0][1].params['total'] / 1e6:.2f} M",
+            _value_link(source[size][1]) if size in source else "missing",
+            _value_link(shown),
+        ]
+        lines.append(f"<tr><th>{size}</th>" + "".join(f"<td>{field}</td>" for field in [*fields, steps.get(size, "")]) + "</tr>")
+    titles = ("size", "parameters", "source, WER %", "target, WER %", "target, step from the next smaller size, points")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    return HTML(f'<div class="asum-scroll"><table class="table">{"<tr>" + head + "</tr>"}{"".join(lines)}</table></div>')
+
+
+def _measured(table: str, scale: str, results: Path) -> dict[tuple, tuple]:
+    """{(size, precision, method, rate): (row, its object)} of the planned cells that have a value."""
+    pairs = zip(tables.planned_rows(table, scale, results), tables.rows(table, scale, results, planned_only=True), strict=True)
+    return {tuple(row.cell[key] for key in ("size", "precision", "method", "rate")): (row, shown) for row, shown in pairs if row.measured}
+
+
+def _differences(pairs: list[tuple]) -> list[str]:
+    """`+1.2 (+0.3 to +2.0)` for each pair of rows, first minus second in points; a tie by Holm's correction over all pairs is marked."""
+    found = [tables.difference(a, b) for a, b in pairs]
+    corrected = stats.holm([difference.p for difference in found])
+    return [f"{d.value:+.1f} ({d.lo:+.1f} to {d.hi:+.1f}{', a tie' if p >= 1 - stats.LEVEL else ''})" for d, p in zip(found, corrected, strict=True)]
+
+
+def _value_link(row: dict) -> str:
+    return _record_link(row, f"{row['value']:.1f}") + f" ({row['lo']:.1f} to {row['hi']:.1f})"
 
 
 def overlap() -> object:
@@ -294,7 +315,7 @@ def overlap() -> object:
 
 def plot_ladder(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rate: str = PAPER_RATE) -> object:
     """WER by size, one line a configuration of the paper, with 95 % intervals; beside it the paper's own figures."""
-    rows = [r for r in tables.rows(table, scale, results) if (r["cell"]["precision"], r["cell"]["method"]) in PAPER_CONFIGURATIONS]
+    rows = [r for r in tables.rows(table, scale, results, planned_only=True) if (r["cell"]["precision"], r["cell"]["method"]) in PAPER_CONFIGURATIONS]
     rows = [r for r in rows if r["cell"]["rate"] in (None, rate)]
     paper = [row for row in rows if row["paper"] is not None]
     figure, axes = _subplots(1 + bool(paper), width=4.6)
@@ -322,7 +343,9 @@ def plot_ladder(table: str = "whisper_wer", scale: str = "mini", results: Path =
 
 def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS) -> object:
     """WER against bytes of weights, one point a cell without and with adaptation; the lower left is better."""
-    rows = [row for row in tables.rows(table, scale, results) if row["value"] is not None and row["cell"]["rate"] in (None, PAPER_RATE)]
+    rows = [
+        row for row in tables.rows(table, scale, results, planned_only=True) if row["value"] is not None and row["cell"]["rate"] in (None, PAPER_RATE)
+    ]
     rows = [row for row in rows if row["cell"]["method"] != "adalora-inactive"]
     if not rows:
         return _nothing_yet()
@@ -447,66 +470,70 @@ def findings(table: str = "whisper_wer", scale: str = "mini", results: Path = RE
     """What the table says, in a few sentences made from its records: the ladder, what bits cost, what training brings."""
     from IPython.display import HTML
 
-    rows = {(r["cell"]["size"], r["cell"]["precision"], r["cell"]["method"], r["cell"]["rate"]): r for r in tables.rows(table, scale, results)}
-    rows = {key: row for key, row in rows.items() if row["value"] is not None}
-    sizes = [size for size in SIZES if (size, "fp32", "none", None) in rows]
+    measured = _measured(table, scale, results)
+    sizes = [size for size in SIZES if (size, "fp32", "none", None) in measured]
     if not sizes:
         return HTML(f"<p>No record of {table} at scale {scale} yet.</p>")
-    gathered = {
-        tuple(row.cell[key] for key in ("size", "precision", "method", "rate")): row for row in tables.gather(table, scale, results) if row.measured
-    }
-
-    def value(*key):
-        row = rows[key]
-        return _record_link(row, f"{row['value']:.1f} % ({row['lo']:.1f} to {row['hi']:.1f})")
-
-    def change(size, a, b):
-        if (size, *a) not in gathered or (size, *b) not in gathered:
-            return None
-        difference = tables.difference(gathered[(size, *a)], gathered[(size, *b)])
-        tie = ", a tie" if difference.tie else ""
-        return f"{size} {difference.value:+.1f} ({difference.lo:+.1f} to {difference.hi:+.1f}{tie})"
 
     def changes(text, a, b):
-        parts = [part for part in (change(size, a, b) for size in sizes) if part]
-        return f"<li>{text}, in points of WER: {'; '.join(parts)}.</li>" if parts else ""
+        there = [size for size in sizes if (size, *a) in measured and (size, *b) in measured]
+        said = _differences([(measured[size, *a][0], measured[size, *b][0]) for size in there])
+        return f"<li>{text}: {'; '.join(f'{size} {change}' for size, change in zip(there, said, strict=True))}.</li>" if there else ""
 
-    first, last = sizes[0], sizes[-1]
+    ladder = ", ".join(f"{size} {_value_link(measured[size, 'fp32', 'none', None][1])}" for size in sizes)
     items = [
-        f"<li>Untrained on the target, {first} is at {value(first, 'fp32', 'none', None)} and {last} at {value(last, 'fp32', 'none', None)}.</li>"
+        f"<li>Before adapting, in full precision, WER in per cent: {ladder}.</li>",
+        changes("int8 against full precision, nothing trained, in points of WER", ("int8", "none", None), ("fp32", "none", None)),
+        changes("int4 against full precision, nothing trained", ("int4", "none", None), ("fp32", "none", None)),
+        changes("int8 + AdaLoRA at the paper's rate of 1/40 against int8 alone", ("int8", "adalora", PAPER_RATE), ("int8", "none", None)),
+        changes("The same at the full pre-training rate", ("int8", "adalora", "1"), ("int8", "none", None)),
+        changes("Full fine-tuning at 1/40 against none", ("fp32", "full", PAPER_RATE), ("fp32", "none", None)),
     ]
-    items.append(changes("int8 against full precision, nothing trained", ("int8", "none", None), ("fp32", "none", None)))
-    items.append(changes("int4 against full precision, nothing trained", ("int4", "none", None), ("fp32", "none", None)))
-    items.append(changes("int8 + AdaLoRA at the paper's rate of 1/40 against int8 alone", ("int8", "adalora", PAPER_RATE), ("int8", "none", None)))
-    items.append(changes("The same at the full pre-training rate", ("int8", "adalora", "1"), ("int8", "none", None)))
-    items.append(changes("Full fine-tuning at 1/40 against none", ("fp32", "full", PAPER_RATE), ("fp32", "none", None)))
-    n, seeds = rows[first, "fp32", "none", None]["n"], max(len(row["seeds"]) for row in rows.values())
-    steps = sorted({record.history[-1]["step"] for row in gathered.values() for _, record in row.measured if record.history})
-    trained = f" of {' or '.join(map(str, steps))} steps each" if steps else ""
-    items.append(
-        f"<li>{n} test utterances; {seeds} training runs{trained} for every trained cell; the others are deterministic and have one record.</li>"
-    )
+    trained = [row for row, _ in measured.values() if row.cell["method"] != "none"]
+    if trained:
+        seeds = sorted({len(row.measured) for row in trained})
+        steps = sorted({record.history[-1]["step"] for row in trained for _, record in row.measured if record.history})
+        runs = f"{' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} training runs" + (f" of {steps[-1]} steps" if steps else "")
+        items.append(f"<li>{runs} for a trained cell; cells without training are deterministic and have one record.</li>")
+    items.append(f"<li>{measured[sizes[0], 'fp32', 'none', None][1]['n']} test utterances. Ties are Holm-corrected over the sizes of a line.</li>")
     return HTML(f'<ul class="asum-findings">{"".join(items)}</ul>')
 
 
 def status(scale: str = "mini", results: Path = RESULTS) -> object:
-    """For each table: cells measured, time, hardware, versions, and how many records are older than the library's code."""
+    """For each table: cells measured, time, hardware, versions, and the records that are older than the library's code."""
     from IPython.display import HTML
 
     now, sections = records.code_digest(), []
     for table in tables.GRIDS:
-        found = [record for _, record in records.load(results, scale, table)]
-        planned = tables.planned(table, scale)
+        rows = tables.planned_rows(table, scale, results)
+        found = [entry for row in rows for entry in row.found]
+        provenances = [record.provenance for _, record in found]
+        days = sorted(provenance["finished_at"][:10] for provenance in provenances)
+        minutes = sum(_minutes(provenance) for provenance in provenances)
+        older = [path for path, record in found if record.provenance["code_digest"] != now]
+        listed = ", ".join(_link(os.path.relpath(path, Path(results).parent), path.stem) for path in older)
+        details = f"<details><summary>which</summary>{listed}</details>" if older else ""
+
+        def each(key, provenances=provenances):
+            return html.escape(", ".join(sorted({str(provenance[key] or "none") for provenance in provenances})))
+
+        versions = {", ".join(f"{name} {version}" for name, version in provenance["packages"].items()) for provenance in provenances}
         lines = {
-            "records": f"{len(found)} of {len(planned)} planned cells; {sum(r.status == 'failed' for r in found)} failed",
-            "measuring took": f"{sum(sum(t or 0 for t in r.time_s.values()) for r in found) / 60:.0f} min in all, one thread a cell",
-            "finished": " to ".join(sorted({r.provenance["finished_at"][:10] for r in found})[:: max(1, len(found))] or ["never"]),
-            "older than the code": f"{sum(r.provenance['code_digest'] != now for r in found)} (measured with another state of the library)",
-            "processor": ", ".join(sorted({str(r.provenance["cpu"]) for r in found})),
-            "accelerator": ", ".join(sorted({str(r.provenance["accelerator"] or "none") for r in found})),
-            "Python": ", ".join(sorted({str(r.provenance["python"]) for r in found})),
-            "libraries": "; ".join(sorted({", ".join(f"{k} {v}" for k, v in r.provenance["packages"].items()) for r in found})),
+            "records": f"{len(found)} of {sum(len(row.planned_seeds) for row in rows)} planned; {sum(r.status != 'ok' for _, r in found)} not ok",
+            "measuring took": f"{minutes:.0f} min in all, with {each('threads')} thread a cell",
+            "finished": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "never",
+            "older than the code": f"{len(older)}, measured with another state of the measuring modules {details}",
+            "processor": each("cpu"),
+            "accelerator": each("accelerator"),
+            "Python": each("python"),
+            "libraries": html.escape("; ".join(sorted(versions))),
         }
-        body = "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in lines.items())
+        body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in lines.items())
         sections.append(f'<h3>{table}</h3><div class="asum-scroll"><table class="table">{body}</table></div>')
     return HTML("".join(sections))
+
+
+def _minutes(provenance: dict) -> float:
+    from datetime import datetime
+
+    return (datetime.fromisoformat(provenance["finished_at"]) - datetime.fromisoformat(provenance["started_at"])).total_seconds() / 60

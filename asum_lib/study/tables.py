@@ -98,14 +98,20 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
     ]
 
 
-def rows(table: str, scale: str = "mini", results=RESULTS) -> list[dict]:
+def planned_rows(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
+    """`gather` without the records that are in no grid: what pages show, whatever anyone has measured beside it."""
+    return [row for row in gather(table, scale, results) if row.planned_seeds]
+
+
+def rows(table: str, scale: str = "mini", results=RESULTS, planned_only: bool = False) -> list[dict]:
     """The table as objects, one a cell, seeds pooled (`asum table NAME --format json`).
 
     `status` is ok, partial (some planned seeds are not measured; the value is of those that are), failed, skipped or missing; with
     `reason` where it is not ok. `paper` is the paper's value for the same configuration, null where unknown; `paper_status` is
     null where the paper has no such cell. `records` are paths relative to the folder that holds `results`.
     """
-    return [_as_object(table, row, Path(results)) for row in gather(table, scale, results)]
+    found = planned_rows(table, scale, results) if planned_only else gather(table, scale, results)
+    return [_as_object(table, row, Path(results)) for row in found]
 
 
 def counts(record_path, split: str = "test", epoch: int | None = None) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -153,13 +159,13 @@ def check_comparable(compared: Sequence[Row], split: str = "test", epochs: Seque
 
 
 def mark_ties(table: str, scale: str = "mini", results=RESULTS, configurations=None) -> list[dict]:
-    """`rows`, each with `best_of_size` and `tie_with_best`: is its difference to the lowest WER of its size a tie?
+    """`rows` of the planned grid, each with `best_of_size` and `tie_with_best`: is its difference to the lowest WER of its size a tie?
 
     Among `configurations` (triples as in `GRIDS`; the paper's six by default) and at one size, each cell is held against the
     lowest one by paired bootstrap, Holm-corrected within the size. Both keys are None for other cells.
     """
     wanted = {(p, m, None if m == "none" else r) for p, m, r in (configurations or _PAPER)}
-    gathered = gather(table, scale, results)
+    gathered = planned_rows(table, scale, results)
     objects = [_as_object(table, row, Path(results)) | {"best_of_size": None, "tie_with_best": None} for row in gathered]
     chosen = [i for i, row in enumerate(gathered) if tuple(row.cell[k] for k in ("precision", "method", "rate")) in wanted and row.measured]
     for size in SIZES:

@@ -47,6 +47,18 @@ def run(
     return Row(size, scale, corpus, paths, found)
 
 
+def rescore(row: Row, position: int = 0) -> dict:
+    """A record's test transcripts scored again by the `evaluate` metric, beside the value that the record holds."""
+    from asum_lib.measure.wer import wer_metric
+    from asum_lib.study.records import read_samples
+
+    record = row.records[position]
+    test = [sample for sample in read_samples(row.paths[position]) if sample["split"] == record.cell["split"]]
+    metric = wer_metric(record.config["normalizer"])
+    again = metric.compute(references=[s["reference"] for s in test], predictions=[s["hypothesis"] for s in test])
+    return {"record": row.paths[position].name, "recorded wer_pct": record.metrics["wer_pct"].value, **again}
+
+
 def parameters(namespace: dict) -> dict:
     """The notebook's parameters out of its `globals()`; refuses a name that `run` does not know.
 

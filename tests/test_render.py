@@ -19,7 +19,7 @@ def test_a_cell_shows_value_interval_paper_and_a_link_to_its_record(add_record, 
     for seed in range(3):
         add_record("large", "int8", "adalora", seed=seed, errors=[1] * 10)
     shown = render.main_table(results=results(tmp_path))
-    assert "10.0 ★ 10.0 to 10.0 9.8 (secondary)" in text(shown)
+    assert "10.0 ★ 10.0 to 10.0 9.8 s" in text(shown)
     assert 'href="../results/mini/whisper_wer/whisper-large-int8-adalora-r8-s0.json"' in shown.data
 
 

@@ -33,6 +33,7 @@ AT_PAPER_RATE = [(precision, method, PAPER_RATE) for precision, method in PAPER_
 AT_FULL_RATE = [(precision, method, "1") for precision, method in PAPER_CONFIGURATIONS]
 BESIDE = [("int8", "none", None), ("int8", "adalora-inactive", PAPER_RATE), ("int8", "adalora", PAPER_RATE)]
 OTHER_PRECISIONS = [(precision, "none", None) for precision in ("fp32", "bf16", "int8", "int4", "fp4")]
+STATUS_LETTERS = {"primary": "p", "secondary": "s", "derived": "d", "unverified": "u"}
 BYTES_TICKS_MB = (0.2, 0.5, 1, 2, 5, 10)
 MARKERS = {"none": "o", "lora": "D", "adalora": "s", "adalora-inactive": "X", "full": "^"}
 
@@ -73,7 +74,7 @@ def main_table(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     body = "".join(f"<tr><th>{size}</th>{''.join(_main_cell(found.get((size, *key))) for key in keys)}</tr>" for size in sizes)
     caption = "WER in per cent with 95 % interval. ★ lowest of its row; = a tie with it (paired bootstrap, Holm-corrected within the row)."
     if any(found.get((size, *key), {}).get("paper_status") for size in sizes for key in keys):
-        caption += " In italics the paper's figure and how well it is known; ? where it is not in the sources at hand."
+        caption += " In italics the paper's figure: s from a secondary source, d derived from one; ? not in the sources at hand."
     style = 'class="table asum-main"'
     return HTML(f'<div class="asum-scroll"><table {style}><caption>{caption}</caption><tr><th>size</th>{head}</tr>{body}</table></div>')
 
@@ -90,7 +91,7 @@ def _main_cell(row: dict | None) -> str:
         ours = f"{value} {mark}<br><small>{row['lo']:.1f} to {row['hi']:.1f}</small>"
     paper = ""
     if row["paper_status"] is not None:
-        known = "?" if row["paper"] is None else f"{row['paper']:g} ({row['paper_status']})"
+        known = "?" if row["paper"] is None else f"{row['paper']:g} {STATUS_LETTERS[row['paper_status']]}"
         source = html.escape(row["paper_source"] or "")
         paper = f'<br><em title="{source}">{known}</em>'
     return f"<td>{ours}{paper}</td>"
@@ -184,18 +185,22 @@ def _by_configuration(row) -> list[list]:
 
 
 def example(row, position: int = 0) -> object:
-    """One test utterance as each configuration of the row wrote it, wrong words marked; `position` counts from the worst."""
+    """One test utterance as each configuration of the row wrote it, wrong words marked.
+
+    `position` counts from the utterance on which the configurations differ most.
+    """
     from IPython.display import HTML
 
     by_name = {}
     for group in _by_configuration(row):
         if group[0][1].status == "ok":
             by_name[configuration_name(group[0][1].cell)] = {s["id"]: s for s in records.read_samples(group[0][0]) if s["split"] == "test"}
-    errors = {
-        identity: sum(rows[identity]["substitutions"] + rows[identity]["insertions"] + rows[identity]["deletions"] for rows in by_name.values())
-        for identity in next(iter(by_name.values()))
-    }
-    identity = sorted(errors, key=lambda key: (-errors[key], key))[position]
+
+    def spread(identity):
+        errors = [sum(rows[identity][kind] for kind in ("substitutions", "insertions", "deletions")) for rows in by_name.values()]
+        return max(errors) - min(errors)
+
+    identity = sorted(next(iter(by_name.values())), key=lambda identity: (-spread(identity), identity))[position]
     reference = next(iter(by_name.values()))[identity]["reference"]
     lines = [f"<tr><th>spoken</th><td>{html.escape(reference)}</td></tr>"]
     lines += [f"<tr><th>{name}</th><td>{_marked(reference, rows[identity]['hypothesis'])}</td></tr>" for name, rows in by_name.items()]
@@ -275,7 +280,7 @@ def ladder_table(scale: str = "mini", results: Path = RESULTS) -> object:
             _value_link(shown),
         ]
         lines.append(f"<tr><th>{size}</th>" + "".join(f"<td>{field}</td>" for field in [*fields, steps.get(size, "")]) + "</tr>")
-    titles = ("size", "parameters", "source, WER %", "target, WER %", "target, step from the next smaller size, points")
+    titles = ("size", "parameters", "source, WER %", "target, WER %", "step on the target, points")
     head = "".join(f"<th>{title}</th>" for title in titles)
     return HTML(f'<div class="asum-scroll"><table class="table">{"<tr>" + head + "</tr>"}{"".join(lines)}</table></div>')
 
@@ -290,7 +295,12 @@ def _differences(pairs: list[tuple]) -> list[str]:
     """`+1.2 (+0.3 to +2.0)` for each pair of rows, first minus second in points; a tie by Holm's correction over all pairs is marked."""
     found = [tables.difference(a, b) for a, b in pairs]
     corrected = stats.holm([difference.p for difference in found])
-    return [f"{d.value:+.1f} ({d.lo:+.1f} to {d.hi:+.1f}{', a tie' if p >= 1 - stats.LEVEL else ''})" for d, p in zip(found, corrected, strict=True)]
+    ties = [", a tie" if p >= 1 - stats.LEVEL else "" for p in corrected]
+    return [f"{_signed(d.value)} ({_signed(d.lo)} to {_signed(d.hi)}{tie})" for d, tie in zip(found, ties, strict=True)]
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0:+.1f}"  # + 0 turns -0.0 into 0.0
 
 
 def _value_link(row: dict) -> str:
@@ -394,13 +404,13 @@ def _subplots(count: int, width: float = 2.6):
     import seaborn
 
     seaborn.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "asum", "font.family": "DejaVu Sans"})
-    figure, axes = plt.subplots(1, max(count, 1), figsize=(max(width * count, 4), 3.4), sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, max(count, 1), figsize=(max(width * count, 6), 3.4), sharey=True, squeeze=False, layout="constrained")
     return figure, list(axes[0])
 
 
 def _legend(figure, axes) -> None:
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    named = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False)
 
 
 def _show(figure, alternative: str) -> object:
@@ -447,7 +457,7 @@ def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) 
     claim = next(claim for claim in claims.judge(scale, results) if claim["claim"] == identity)
     lines = []
     for part in claim["evidence"]:
-        difference = "missing" if part["difference"] is None else f"{part['difference']:+.1f} ({part['lo']:+.1f} to {part['hi']:+.1f})"
+        difference = "missing" if part["difference"] is None else f"{_signed(part['difference'])} ({_signed(part['lo'])} to {_signed(part['hi'])})"
         p = "" if part["p_holm"] is None else f"{part['p_holm']:.3f}"
         links = " ".join(_link(path, str(number)) for number, path in enumerate(part["records"], start=1))
         role = "deciding" if part["decides"] else "beside"

@@ -257,7 +257,7 @@ def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> ob
             mean = [sum(values) / len(values) for values in zip(*curves, strict=True)]
             axis.plot(epochs, mean, marker=MARKERS[cell["method"]], markersize=4, label=name, **style)
             said.append(f"{size} {name} from {mean[0]:.1f} to {mean[-1]:.1f}")
-        axis.set(title=size, xlabel="epoch", ylabel="dev WER, %" if axis is axes[0] else None)
+        axis.set(title=size, xlabel="epoch", ylabel="dev WER, %" if axis in axes[::3] else None)
         axis.set_ylim(bottom=0)
     _legend(figure, axes)
     return _show(figure, f"{title} Dev word error rate by epoch in per cent: " + "; ".join(said) + ".")
@@ -404,8 +404,13 @@ def _subplots(count: int, width: float = 2.6):
     import seaborn
 
     seaborn.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "asum", "font.family": "DejaVu Sans"})
-    figure, axes = plt.subplots(1, max(count, 1), figsize=(max(width * count, 6), 3.4), sharey=True, squeeze=False, layout="constrained")
-    return figure, list(axes[0])
+    columns = min(count, 3)
+    lines = -(-count // 3)
+    size = (max(width * columns, 6), 3.4 if lines == 1 else 2.6 * lines)
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for spare in axes.flat[count:]:
+        spare.set_visible(False)
+    return figure, list(axes.flat[:count])
 
 
 def _legend(figure, axes) -> None:

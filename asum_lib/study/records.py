@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -312,10 +311,9 @@ def _cpu() -> str:
 
 
 def _torch() -> dict:
-    """Threads and accelerator as torch sees them, if it is loaded already: asking must not cost its import."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return {"threads": os.cpu_count(), "accelerator": None, "driver": None}
+    """Threads and accelerator as torch sees them: a guess made without it would stand in the record as a fact."""
+    import torch
+
     if not torch.cuda.is_available():
         return {"threads": torch.get_num_threads(), "accelerator": None, "driver": None}
     try:

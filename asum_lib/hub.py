@@ -1,0 +1,599 @@
+"""The Hub's repositories at scale paper: which revision, which files, where they lie, and whether they are whole.
+
+`hub.yaml` pins a repository to one revision. What it does not pin is resolved at the first fetch and written to
+`hub.lock.yaml` in the study's cache folder, so that it is pinned from then on. `fetch` is the only thing in the study that
+downloads; `snapshot` finds what was fetched, without network, and all loaders go through it. The files lie in the ordinary
+Hugging Face cache (`$HF_HOME`), which other programs share. What the files mean is left to `models` and `corpora`.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from asum_lib import paths
+from asum_lib.errors import InputError
+
+PINS = Path(__file__).with_name("hub.yaml")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_ADDRESS = re.compile(r"(datasets/)?(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?")
+# Of a repository that hub.yaml does not name, only these are fetched: weights never as pickle.
+_ANY_MODEL = ("*.json", "*.txt", "*.model", "model.safetensors", "model-*-of-*.safetensors")
+_ANY_DATASET = ("*.parquet", "*.json", "*.jsonl", "*.txt")
+
+
+class HubError(Exception):
+    """A fetch that failed through no mistake of the user: one line that names the repository and what to do."""
+
+
+class _Unreachable(HubError):
+    """The Hub did not answer, so there is no use in asking it for the next repository."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a repository. `size_bytes`, `sha256` (large files) and `git_sha1` (small ones) are None where unknown."""
+
+    path: str
+    size_bytes: int | None = None
+    sha256: str | None = None
+    git_sha1: str | None = None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository and what of it is wanted.
+
+    `kind` is model or dataset. `revision` is a commit hash, else a branch or tag; None is the branch main. Each of the patterns
+    in `required` must find a file; what `optional` finds is fetched too. `pinned` are the files known beforehand.
+    """
+
+    repo_id: str
+    kind: str
+    name: str
+    revision: str | None = None
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    pinned: tuple[File, ...] = ()
+    gated: bool = False
+    source: str | None = None
+
+    @property
+    def asked(self) -> str:
+        return self.revision or "main"
+
+    @property
+    def key(self) -> str:
+        return f"{self.repo_id}@{self.asked}"
+
+    def wants(self, path: str) -> bool:
+        return any(fnmatchcase(path, pattern) for pattern in (*self.required, *self.optional))
+
+    def unmet(self, names: Iterable[str]) -> list[str]:
+        """The patterns in `required` that no name matches."""
+        names = list(names)
+        return [pattern for pattern in self.required if not any(fnmatchcase(name, pattern) for name in names)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one repository: its snapshot folder (None where there is none), and a line a fault."""
+
+    repository: Repository
+    folder: Path | None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    repository: Repository
+    commit: str
+    files: tuple[File, ...]
+    missing: tuple[File, ...]
+
+
+@dataclass(frozen=True)
+class _Locked:
+    commit: str
+    files: tuple[File, ...]
+
+
+def repositories() -> tuple[Repository, ...]:
+    """The pinned repositories, in the order of `hub.yaml`."""
+    import yaml
+
+    entries = yaml.safe_load(PINS.read_text(encoding="utf-8"))
+    return tuple(
+        Repository(
+            repo_id,
+            entry["kind"],
+            entry["name"],
+            entry.get("revision"),
+            tuple(entry["required"]),
+            tuple(entry.get("optional", ())),
+            tuple(File(path, **known) for path, known in entry.get("pinned", {}).items()),
+            entry.get("gated", False),
+            entry["source"],
+        )
+        for repo_id, entry in entries.items()
+        if not repo_id.startswith("_")  # what entries share
+    )
+
+
+def find(name: str) -> Repository:
+    """The repository called `name`: a short name, or `owner/name` with or without `@revision`; `datasets/owner/name` for a data set.
+
+    Raises InputError listing the short names.
+    """
+    pins = repositories()
+    for repository in pins:
+        if name in (repository.name, repository.repo_id):
+            return repository
+    if not (match := _ADDRESS.fullmatch(name)) or ".." in name:
+        raise InputError(f"unknown repository {name!r}: choose from {', '.join(r.name for r in pins)}, all, or give owner/name[@revision]")
+    dataset, repo_id, revision = match.groups()
+    for repository in pins:
+        if repository.repo_id == repo_id:
+            if revision in (None, repository.revision):
+                return repository
+            return replace(repository, name=name, revision=revision, pinned=(), source=None)
+    if dataset:
+        return Repository(repo_id, "dataset", name, revision, ("*.parquet",), _ANY_DATASET)
+    return Repository(repo_id, "model", name, revision, ("config.json",), _ANY_MODEL)
+
+
+def snapshot(repo_id: str) -> Path:
+    """Folder of the fetched files of `repo_id` (any name that `find` knows), at its pinned revision. No network.
+
+    A repository that is not pinned is taken at the revision that the lock or the cache holds for its branch.
+    Raises InputError where it is not fetched, or only in part.
+    """
+    repository = find(repo_id)
+    folder = _folder(repository)
+    if folder is None or not folder.is_dir():
+        at = f" at revision {repository.revision[:8]}" if repository.revision else ""
+        raise InputError(f"{repository.repo_id}{at} is not fetched: run `asum fetch {repository.name}`")
+    locked = _read_lock().get(repository.key)
+    files = locked.files if locked else repository.pinned
+    lacking = [file.path for file in files if not _is_there(folder / file.path, file.size_bytes)]
+    lacking += [pattern for pattern in repository.unmet(_names(folder)) if pattern not in lacking]
+    if lacking:
+        raise InputError(f"{repository.repo_id} is not fetched as a whole ({_some(lacking)} missing): run `asum fetch {repository.name}` again")
+    return folder
+
+
+def revision(folder: str | Path) -> str | None:
+    """Commit hash of `folder` if it is a snapshot in a Hugging Face cache, else None."""
+    folder = Path(folder).absolute()
+    if folder.parent.name != "snapshots" or not folder.parent.parent.name.startswith(("models--", "datasets--")):
+        return None
+    return folder.name if COMMIT.fullmatch(folder.name) else None
+
+
+def cache_folder() -> Path:
+    """Folder of the Hugging Face cache. The rules are those of huggingface_hub, read now and not at its import."""
+    home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
+    hub = os.environ.get("HF_HUB_CACHE", os.environ.get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub")))
+    return Path(os.path.expandvars(os.path.expanduser(hub)))
+
+
+def listing() -> list[dict[str, str]]:
+    """Name, repository, revision, size and whereabouts of every pinned repository, for people. `here` is `fetched`, `in part` or `no`."""
+    rows = []
+    for repository in repositories():
+        size_bytes, is_all = _known_bytes(repository)
+        size = megabytes(size_bytes) if is_all else f"more than {megabytes(size_bytes)}" if size_bytes else "not known before the fetch"
+        row = {"name": repository.name, "repository": repository.repo_id, "revision": repository.asked[:8]}
+        rows.append(row | {"size": size, "here": _state(repository)})
+    return rows
+
+
+def _known_bytes(repository: Repository) -> tuple[int, bool]:
+    """Bytes of the files whose size is known, and whether that is all that weighs."""
+    if locked := _read_lock().get(repository.key):
+        return sum(file.size_bytes for file in locked.files), True
+    weighs = [name for name in repository.required if name.endswith((".safetensors", ".parquet"))]
+    sizes = {file.path: file.size_bytes for file in repository.pinned if file.size_bytes is not None}
+    return sum(sizes.values()), bool(weighs) and all(name in sizes for name in weighs)
+
+
+def _state(repository: Repository) -> str:
+    try:
+        snapshot(repository.name)
+    except InputError:
+        folder = _folder(repository)
+        return "in part" if folder is not None and folder.is_dir() else "no"
+    return "fetched"
+
+
+def check(names: Iterable[str], progress: Callable[[str], None] = lambda line: None) -> list[Outcome]:
+    """Hold size and hash of every fetched file of `names` against the pins, the lock, or the name of its blob. No network.
+
+    Nothing is changed. With `all`, what is not fetched is left out. A blob of the cache is named by what the Hub said its
+    content is: the sha256 of a large file, git's sha1 of a small one.
+    """
+    outcomes = []
+    names = list(names)
+    for repository in _choose(names):
+        folder = _folder(repository)
+        if folder is None or not folder.is_dir():
+            if "all" not in names:
+                outcomes.append(Outcome(repository, None, faults=(f"{repository.repo_id} is not fetched: run `asum fetch {repository.name}`",)))
+            continue
+        files = _expected(repository, folder)
+        progress(_summary(repository, folder, files))
+        faults = [f"{repository.repo_id}: {fault}" for file in files if (fault := _fault(folder / file.path, file))]
+        faults += [f"{repository.repo_id}: {pattern} is missing" for pattern in repository.unmet(file.path for file in files)]
+        if faults:
+            faults[-1] += f"; run `asum fetch {repository.name}` to repair"
+        outcomes.append(Outcome(repository, folder, tuple(faults)))
+    return outcomes
+
+
+def fetch(names: Iterable[str], progress: Callable[[str], None] = lambda line: None) -> list[Outcome]:
+    """Download `names` (short names, `owner/name[@revision]`, or `all`) into the Hugging Face cache, and check every file.
+
+    Files that are there and whole are kept; files that are there and damaged are downloaded anew; a file that was cut off goes
+    on where it stopped. A file that arrives other than it should be is removed and is a fault of its repository: a second fetch
+    asks for it again. With everything there, no network is needed. Raises InputError for an unknown name, and HubError where the
+    disk is too small (before anything is downloaded).
+    """
+    # Plain HTTP goes on after an interruption; the Xet protocol starts a file anew. Read by huggingface_hub at import.
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    outcomes, plans, unreachable = {}, [], None
+    chosen = _choose(names)
+    for repository in chosen:
+        try:
+            plans.append(_plan(repository, unreachable, progress))
+        except HubError as error:
+            unreachable = error if isinstance(error, _Unreachable) else unreachable
+            outcomes[repository.key] = Outcome(repository, None, faults=(f"{repository.repo_id}: {error}",))
+    _require_space(plans)
+    for plan in plans:
+        outcomes[plan.repository.key] = _carry_out(plan, progress)
+    return [outcomes[repository.key] for repository in chosen]
+
+
+def _choose(names: Iterable[str]) -> list[Repository]:
+    chosen = {}
+    for name in names:
+        for repository in repositories() if name == "all" else [find(name)]:
+            chosen.setdefault(repository.key, repository)
+    return list(chosen.values())
+
+
+def _storage(repository: Repository) -> Path:
+    return cache_folder() / f"{repository.kind}s--{repository.repo_id.replace('/', '--')}"
+
+
+def _folder(repository: Repository) -> Path | None:
+    """Where the snapshot lies or would lie; None where no revision is known."""
+    commit = repository.asked if COMMIT.fullmatch(repository.asked) else None
+    if commit is None and (locked := _read_lock().get(repository.key)):
+        commit = locked.commit
+    if commit is None and (ref := _storage(repository) / "refs" / repository.asked).is_file():
+        commit = ref.read_text().strip()
+    return _storage(repository) / "snapshots" / commit if commit else None
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _expected(repository: Repository, folder: Path) -> list[File]:
+    """The files that should be in `folder`: as locked, else as pinned together with those that are there."""
+    pinned = {file.path: file for file in repository.pinned}
+    if locked := _read_lock().get(repository.key):
+        return [_merge(file, pinned.get(file.path)) for file in locked.files]
+    links = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    return [pinned.get(path) or File(path) for path in sorted({*pinned, *filter(repository.wants, links)})]
+
+
+def _merge(file: File, pin: File | None) -> File:
+    if pin is None:
+        return file
+    return replace(file, size_bytes=pin.size_bytes or file.size_bytes, sha256=pin.sha256 or file.sha256)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _summary(repository: Repository, folder: Path, files: Iterable[File]) -> str:
+    sizes = [_size(folder / file.path) for file in files]
+    return f"{repository.repo_id}: {len(sizes)} files, {megabytes(sum(sizes))}"
+
+
+def _is_there(path: Path, size_bytes: int | None) -> bool:
+    return path.is_file() and size_bytes in (None, path.stat().st_size)
+
+
+def _blob_name(path: Path) -> str | None:
+    """Name of the blob that a file of a snapshot links to: its content's hash."""
+    return Path(os.readlink(path)).name if path.is_symlink() else None
+
+
+def _fault(path: Path, file: File) -> str | None:
+    """What is wrong with the file at `path`, in a clause that begins with the file's name; None if nothing is."""
+    if not path.is_file():
+        return f"{file.path} is missing"
+    size_bytes = path.stat().st_size
+    if file.size_bytes not in (None, size_bytes):
+        return f"{file.path} has {size_bytes:,} bytes, should have {file.size_bytes:,}"
+    name = _blob_name(path) or ""
+    sha256 = file.sha256 or (name if len(name) == 64 else None)
+    git_sha1 = file.git_sha1 or (name if len(name) == 40 else None)
+    if sha256 and (found := _digest(path, hashlib.sha256())) != sha256:
+        return f"{file.path} has sha256 {found}, should have {sha256}"
+    if not sha256 and git_sha1 and (found := _digest(path, hashlib.sha1(b"blob %d\0" % size_bytes))) != git_sha1:
+        return f"{file.path} has git sha1 {found}, should have {git_sha1}"
+    return None
+
+
+def _digest(path: Path, digest) -> str:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _plan(repository: Repository, unreachable: HubError | None, progress: Callable[[str], None]) -> _Plan:
+    """What is to be there and what is missing. Raises HubError."""
+    locked = _lock(repository, unreachable)
+    _hold_against_pins(repository, locked.files)
+    folder = _storage(repository) / "snapshots" / locked.commit
+    if any((folder / file.path).is_file() for file in locked.files):
+        progress(f"{repository.repo_id}: checking what is there")
+    missing = []
+    for file in locked.files:
+        path = folder / file.path
+        if fault := _fault(path, file):
+            if path.is_file():
+                progress(f"{repository.repo_id}: {fault}: removed, to be fetched anew")
+                _remove(path)
+            missing.append(file)
+    if missing and unreachable:
+        raise unreachable
+    return _Plan(repository, locked.commit, locked.files, tuple(missing))
+
+
+def _lock(repository: Repository, unreachable: HubError | None) -> _Locked:
+    """The commit and files of `repository`: as locked, else as the Hub says now, which is then locked."""
+    locked = _read_lock().get(repository.key)
+    if locked and not repository.unmet(file.path for file in locked.files):
+        return locked
+    try:
+        if unreachable:
+            raise unreachable
+        locked = _ask(repository)
+    except _Unreachable as error:
+        try:
+            folder = snapshot(repository.name)  # a cache that was copied here without the lock is as good
+        except InputError:
+            raise error from None
+        return _Locked(folder.name, tuple(_expected(repository, folder)))
+    _write_lock(repository.key, locked)
+    if not COMMIT.fullmatch(repository.asked):  # so that the cache, copied elsewhere without the lock, says it too
+        ref = _storage(repository) / "refs" / repository.asked
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(locked.commit)
+    return locked
+
+
+def _hold_against_pins(repository: Repository, files: Iterable[File]) -> None:
+    by_path = {file.path: file for file in files}
+    for pin in repository.pinned:
+        file = by_path.get(pin.path, File(pin.path))
+        for what in ("size_bytes", "sha256"):
+            stated, said = getattr(pin, what), getattr(file, what)
+            if stated is not None and stated != said:
+                raise HubError(f"{pin.path} has {what} {said} on the Hub, {stated} in {PINS.name}: nothing is downloaded")
+
+
+def _ask(repository: Repository) -> _Locked:
+    """The commit and the wanted files, as the Hub gives them. Raises HubError."""
+    with _explained(repository):
+        from huggingface_hub import HfApi
+
+        info = HfApi(library_name="asum").repo_info(
+            repository.repo_id, repo_type=repository.kind, revision=repository.revision, files_metadata=True, timeout=30
+        )
+    if COMMIT.fullmatch(repository.asked) and info.sha != repository.asked:
+        raise HubError(f"revision {repository.asked} was asked for and the Hub answered with {info.sha}")
+    files = []
+    for sibling in info.siblings:
+        if repository.wants(sibling.rfilename):
+            sha256 = sibling.lfs.sha256 if sibling.lfs else None
+            files.append(File(sibling.rfilename, sibling.size, sha256, None if sha256 else sibling.blob_id))
+    if unmet := repository.unmet(file.path for file in files):
+        raise HubError(f"revision {info.sha[:8]} has no {_some(unmet)}")
+    if repository.kind == "model" and not any(file.path.endswith(".safetensors") for file in files):
+        raise HubError(f"revision {info.sha[:8]} has no model.safetensors (pickled weights are not fetched)")
+    if odd := [file.path for file in files if file.size_bytes is None or ".." in Path(file.path).parts or file.path.startswith("/")]:
+        raise HubError(f"the Hub gives no size of {_some(odd)}, or a name outside the repository: nothing is downloaded")
+    return _Locked(info.sha, tuple(sorted(files, key=lambda file: file.path)))
+
+
+def _carry_out(plan: _Plan, progress: Callable[[str], None]) -> Outcome:
+    repository, folder = plan.repository, _storage(plan.repository) / "snapshots" / plan.commit
+    faults = []
+    for file in plan.missing:
+        progress(f"{repository.repo_id}: {file.path}, {megabytes(file.size_bytes)}")
+        try:
+            with _explained(repository):
+                _download(repository, plan.commit, file)
+        except _Unreachable as error:
+            faults.append(f"{repository.repo_id}: {file.path}: {error}")
+            break
+        except HubError as error:
+            faults.append(f"{repository.repo_id}: {file.path}: {error}")
+            continue
+        if fault := _fault(folder / file.path, file):
+            _remove(folder / file.path)
+            faults.append(f"{repository.repo_id}: {fault}: removed; run `asum fetch {repository.name}` again")
+    if not faults:
+        done = f"{len(plan.missing)} fetched" if plan.missing else "nothing to fetch"
+        progress(f"{_summary(repository, folder, plan.files)}, all as they should be; {done}")
+    return Outcome(repository, folder if folder.is_dir() else None, tuple(faults))
+
+
+def _download(repository: Repository, commit: str, file: File) -> None:
+    """One file into the cache. A part that an earlier run left behind is completed, not begun anew."""
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+
+    storage = _storage(repository)
+    etag = file.sha256 or file.git_sha1
+    if etag and constants.HF_HUB_DISABLE_XET and not constants.is_offline_mode():
+        blobs = storage / "blobs"
+        lock = cache_folder() / ".locks" / storage.name / f"{etag}.lock"  # the one that huggingface_hub takes for this file
+        for folder in (blobs, lock.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        url = file_download.hf_hub_url(repository.repo_id, file.path, repo_type=repository.kind, revision=commit)
+        headers = build_hf_headers(library_name="asum") | {"Accept-Encoding": "identity"}
+        with WeakFileLock(lock):
+            if not (blobs / etag).exists():
+                part = _part(blobs, etag, file.size_bytes)
+                try:
+                    with part.open("ab") as stream:
+                        file_download.http_get(
+                            url,
+                            stream,
+                            resume_size=stream.tell(),
+                            headers=headers,
+                            expected_size=file.size_bytes,
+                            displayed_filename=file.path,
+                        )
+                except OSError as error:
+                    # Not cut off, but other than announced (416: shorter than the part), or the disk is full: of no use later.
+                    status = getattr(getattr(error, "response", None), "status_code", 416)
+                    if status == 416 and not isinstance(error, (ConnectionError, TimeoutError)):
+                        part.unlink(missing_ok=True)
+                    raise
+                part.replace(blobs / etag)
+    file_download.hf_hub_download(  # makes the link in the snapshot
+        repository.repo_id, file.path, repo_type=repository.kind, revision=commit, cache_dir=cache_folder(), library_name="asum"
+    )
+
+
+def _part(blobs: Path, etag: str, size_bytes: int) -> Path:
+    """The unfinished file to go on with: the longest that is there, under one name; others of the same content are removed."""
+    kept = blobs / f"{etag}.incomplete"
+    for part in sorted(blobs.glob(f"{etag}*.incomplete"), key=_size):
+        if _size(part) <= size_bytes:
+            part.replace(kept)
+        else:
+            part.unlink()
+    return kept
+
+
+def _remove(path: Path) -> None:
+    """Remove a file of a snapshot and the blob that it links to."""
+    if path.is_symlink():
+        (path.parent / os.readlink(path)).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _require_space(plans: list[_Plan]) -> None:
+    """Raises HubError if the disk of the cache is too small for all that is missing."""
+    needed = 0
+    for plan in plans:
+        blobs = _storage(plan.repository) / "blobs"
+        for file in plan.missing:
+            begun = max((_size(part) for part in blobs.glob(f"{file.sha256 or file.git_sha1}*.incomplete")), default=0)
+            needed += max(file.size_bytes - begun, 0)
+    place = cache_folder()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise HubError(
+            f"{megabytes(needed)} to download and {megabytes(free)} free at {cache_folder()}: free {megabytes(needed - free)} there, "
+            "or let HF_HOME name a folder on a larger disk; nothing was downloaded"
+        )
+
+
+@contextmanager
+def _explained(repository: Repository) -> Iterator[None]:
+    """Turns what huggingface_hub raises into a HubError of one line."""
+    from huggingface_hub import constants, errors
+
+    page = f"{constants.ENDPOINT}/{'datasets/' if repository.kind == 'dataset' else ''}{repository.repo_id}"
+    try:
+        yield
+    except (OSError, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
+        while isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # it hides the reason behind advice on its own options
+        if isinstance(error, errors.OfflineModeIsEnabled):
+            raise _Unreachable("HF_HUB_OFFLINE is set, and not all of it is there: unset it to download") from None
+        if isinstance(error, errors.GatedRepoError):
+            raise HubError(f"it is gated: accept its conditions at {page}, then log in with `hf auth login` or set HF_TOKEN") from None
+        if isinstance(error, errors.RevisionNotFoundError):
+            raise HubError(f"the Hub has no revision {repository.asked} of it") from None
+        if isinstance(error, errors.RepositoryNotFoundError):
+            raise HubError(f"not found as a {repository.kind} at {page}, or private: check the name, or log in with `hf auth login`") from None
+        if isinstance(error, errors.HfHubHTTPError):
+            status = error.response.status_code
+            advice = f"log in with `hf auth login`, and see {page}" if status in (401, 403) else "try again later"
+            raise HubError(f"the Hub answered with status {status}: {advice}") from None
+        if isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError)):
+            raise _Unreachable(f"cannot reach {constants.ENDPOINT} ({type(error).__name__}): check the network, or HF_ENDPOINT") from None
+        raise HubError(" ".join(str(error).split())) from None
+
+
+def _lock_path() -> Path:
+    return paths.cache() / "hub.lock.yaml"
+
+
+def _read_lock() -> dict[str, _Locked]:
+    """What earlier fetches found, by `owner/name@revision`."""
+    import yaml
+
+    path = _lock_path()
+    if not path.is_file():
+        return {}
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return {
+            key: _Locked(entry["revision"], tuple(File(name, **known) for name, known in entry["files"].items())) for key, entry in entries.items()
+        }
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged: remove it, and run `asum fetch` again") from None
+
+
+def _write_lock(key: str, locked: _Locked) -> None:
+    import yaml
+    from huggingface_hub.utils import WeakFileLock
+
+    path = _lock_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(f"{path}.lock"):
+        entries = _read_lock() | {key: locked}
+        plain = {
+            name: {
+                "revision": entry.commit,
+                "files": {f.path: {k: v for k, v in vars(f).items() if k != "path" and v is not None} for f in entry.files},
+            }
+            for name, entry in sorted(entries.items())
+        }
+        text = "# Written by `asum fetch`: the revisions and files that the Hub gave. Remove an entry to resolve it anew.\n"
+        new = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        new.write_text(text + yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+        new.replace(path)
+
+
+def megabytes(size_bytes: int) -> str:
+    """A size for people: `151 MB`, `6.17 GB`, `2.0 kB` (powers of ten)."""
+    for unit, worth in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size_bytes >= worth:
+            return f"{size_bytes / worth:.3g} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

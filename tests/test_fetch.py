@@ -1,0 +1,302 @@
+"""`asum fetch` against a small Hub on this machine: what it downloads, what it finds wrong, and how it goes on after a kill.
+
+huggingface_hub reads its settings at import, so the command runs in a process of its own, as for a user.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_hub import FakeHub, serve
+
+COMMIT, NEXT_COMMIT = "1" * 40, "2" * 40
+MODEL = {
+    "config.json": b'{"model_type": "whisper"}',
+    "generation_config.json": b"{}",
+    "model.safetensors": b"the weights" * 100,
+    "model.fp32-00001-of-00002.safetensors": b"more weights than wanted",
+    "pytorch_model.bin": b"a pickle",
+    "README.md": b"a card",
+}
+WANTED = ["config.json", "generation_config.json", "model.safetensors"]
+PINS = """
+our/model:
+  kind: model
+  name: pinned
+  revision: "{commit}"
+  required: [config.json, generation_config.json, model.safetensors]
+  pinned: {{model.safetensors: {{size_bytes: {size}, sha256: {sha256}}}}}
+  source: a test
+"""
+# The command, with the pins of a test in place of the shipped ones.
+COMMAND = (
+    "import sys; from pathlib import Path; from asum_lib import cli, hub; hub.PINS = Path(sys.argv[1]); {before}; sys.exit(cli.main(sys.argv[2:]))"
+)
+
+
+class Machine:
+    """A machine with an empty cache, and one model that is pinned to what `the_hub` holds."""
+
+    def __init__(self, folder: Path, url: str):
+        self.folder, self.url = folder, url
+        self.pins = folder / "pins.yaml"
+        self.pin(MODEL["model.safetensors"])
+
+    def pin(self, weights: bytes, sha256: str | None = None):
+        sha256 = sha256 or hashlib.sha256(weights).hexdigest()
+        self.pins.write_text(PINS.format(commit=COMMIT, size=len(weights), sha256=sha256))
+
+    def environment(self, **more) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
+        own = {"HF_HOME": str(self.folder / "hf"), "ASUM_CACHE": str(self.folder / "asum"), "HF_ENDPOINT": self.url, "NO_PROXY": "127.0.0.1"}
+        return kept | own | {"HF_HUB_DISABLE_TELEMETRY": "1"} | more
+
+    def start(self, *arguments: str, before="pass", **environment) -> subprocess.Popen:
+        command = [sys.executable, "-c", COMMAND.format(before=before), str(self.pins), *arguments]
+        return subprocess.Popen(
+            command, env=self.environment(**environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def asum(self, *arguments: str, **options) -> tuple[int, str, str]:
+        """Exit status, stdout and stderr."""
+        process = self.start(*arguments, **options)
+        stdout, stderr = process.communicate(timeout=60)
+        return process.returncode, stdout, stderr
+
+    def snapshot(self, commit=COMMIT) -> Path:
+        return self.folder / "hf/hub/models--our--model/snapshots" / commit
+
+    def wait_for_part(self, process: subprocess.Popen):
+        """Until 10 MiB of a file lie on the disk: huggingface_hub writes in steps of that size."""
+        deadline = time.monotonic() + 30
+        while not any(path.stat().st_size >= 10 * 2**20 for path in self.blobs()):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+
+    def blobs(self) -> list[Path]:
+        return [path for path in (self.folder / "hf").rglob("blobs/*") if path.is_file()]
+
+
+@pytest.fixture
+def the_hub():
+    fake = FakeHub({"our/model": {COMMIT: MODEL}, "datasets/our/speech": {COMMIT: {"data/test.parquet": b"rows"}}}, {"our/model": COMMIT})
+    fake.main["datasets/our/speech"] = COMMIT
+    with serve(fake) as hub:
+        yield hub
+
+
+@pytest.fixture
+def machine(tmp_path, the_hub):
+    return Machine(tmp_path, the_hub.url)
+
+
+def test_a_fetch_prints_the_folder_and_brings_the_wanted_files_and_no_pickle(machine, the_hub):
+    status, stdout, stderr = machine.asum("fetch", "pinned")
+    assert (status, stdout) == (0, f"{machine.snapshot()}\n")
+    assert sorted(path.name for path in machine.snapshot().iterdir()) == WANTED
+    assert sorted(name for name, _ in the_hub.downloads()) == WANTED
+    assert "our/model: model.safetensors, 1.1 kB" in stderr
+
+
+def test_what_was_fetched_is_found_when_the_hub_is_gone(machine, the_hub):
+    machine.asum("fetch", "pinned")
+    machine.url = "http://127.0.0.1:9"
+    asked = len(the_hub.log)
+    find = "print(hub.snapshot('our/model'))"
+    assert machine.asum("fetch", "pinned", before=find, HF_HUB_OFFLINE="1")[:2] == (0, f"{machine.snapshot()}\n" * 2)
+    assert machine.asum("fetch", "pinned")[0] == 0
+    assert len(the_hub.log) == asked
+
+
+def test_a_cache_that_was_copied_without_the_lock_needs_no_network(machine):
+    machine.asum("fetch", "pinned")
+    (machine.folder / "asum/hub.lock.yaml").unlink()
+    assert machine.asum("fetch", "pinned", HF_HUB_OFFLINE="1")[:2] == (0, f"{machine.snapshot()}\n")
+
+
+def test_without_network_a_fetch_says_so_in_one_line(machine):
+    assert machine.asum("fetch", "pinned", HF_HUB_OFFLINE="1")[::2] == (
+        1,
+        "asum: our/model: HF_HUB_OFFLINE is set, and not all of it is there: unset it to download\n",
+    )
+    machine.url = "http://127.0.0.1:9"
+    status, stdout, stderr = machine.asum("fetch", "pinned")
+    assert (status, stdout) == (1, "")
+    assert stderr == "asum: our/model: cannot reach http://127.0.0.1:9 (ConnectError): check the network, or HF_ENDPOINT\n"
+
+
+def test_a_killed_fetch_goes_on_where_it_was(machine, the_hub):
+    weights = bytes(range(256)) * 100_000  # 25.6 MB
+    the_hub.repositories["our/model"][COMMIT] = MODEL | {"model.safetensors": weights}
+    machine.pin(weights)
+    the_hub.hang_after_bytes = {"model.safetensors": 15_000_000}
+    process = machine.start("fetch", "pinned")
+    try:
+        machine.wait_for_part(process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    the_hub.hang_after_bytes, the_hub.log[:] = {}, []
+
+    assert machine.asum("fetch", "pinned")[0] == 0
+    assert the_hub.downloads() == [("model.safetensors", f"bytes={10 * 2**20}-")]  # the small files are not asked for again
+    assert (machine.snapshot() / "model.safetensors").read_bytes() == weights
+    assert not [path for path in machine.blobs() if path.name.endswith(".incomplete")]
+
+
+def test_a_changed_byte_is_found_by_check_and_repaired_by_the_next_fetch(machine, the_hub):
+    machine.asum("fetch", "pinned")
+    damaged = machine.snapshot() / "config.json"
+    damaged.resolve().write_bytes(b'{"model_type": "whimper"}')
+    the_hub.log.clear()
+
+    status, stdout, stderr = machine.asum("fetch", "--check", "pinned", HF_HUB_OFFLINE="1")
+    assert (status, stdout) == (1, "")
+    assert "asum: our/model: config.json has git sha1 " in stderr and "run `asum fetch pinned` to repair" in stderr
+    assert the_hub.log == []
+
+    assert machine.asum("fetch", "pinned")[0] == 0
+    assert the_hub.downloads() == [("config.json", None)]
+    assert damaged.read_bytes() == MODEL["config.json"]
+    assert machine.asum("fetch", "--check")[0] == 0
+
+
+def test_check_works_without_the_lock_by_the_names_of_the_blobs(machine):
+    machine.asum("fetch", "pinned")
+    (machine.folder / "asum/hub.lock.yaml").unlink()
+    assert machine.asum("fetch", "--check", "pinned")[:2] == (0, f"{machine.snapshot()}\n")
+    (machine.snapshot() / "generation_config.json").resolve().write_bytes(b"[]")
+    assert "generation_config.json has git sha1" in machine.asum("fetch", "--check", "pinned")[2]
+
+
+def test_bytes_other_than_announced_are_removed_and_the_next_fetch_repairs(machine, the_hub):
+    the_hub.sent_instead = {"model.safetensors": MODEL["model.safetensors"].swapcase()}
+    status, stdout, stderr = machine.asum("fetch", "pinned")
+    assert (status, stdout) == (1, "")
+    assert "asum: our/model: model.safetensors has sha256" in stderr and "removed; run `asum fetch pinned` again" in stderr
+    assert not (machine.snapshot() / "model.safetensors").exists() and len(machine.blobs()) == 2
+
+    the_hub.sent_instead = {}
+    assert machine.asum("fetch", "pinned")[0] == 0
+
+
+@pytest.mark.parametrize("sent", [b"short", MODEL["model.safetensors"] + b"and more"], ids=["too short", "too long"])
+def test_a_file_of_another_size_than_announced_is_refused(machine, the_hub, sent):
+    the_hub.sent_instead = {"model.safetensors": sent}
+    status, _, stderr = machine.asum("fetch", "pinned")
+    assert status == 1
+    assert f"should be of size {len(MODEL['model.safetensors'])} but has size {len(sent)}" in stderr
+    assert len(stderr.splitlines()[-1]) < 300 and len(machine.blobs()) == 2
+    the_hub.sent_instead = {}
+    assert machine.asum("fetch", "pinned")[0] == 0
+
+
+def test_a_hub_that_differs_from_the_pin_is_refused_before_anything_is_downloaded(machine, the_hub):
+    machine.pin(MODEL["model.safetensors"], sha256="a" * 64)
+    status, stdout, stderr = machine.asum("fetch", "pinned")
+    assert (status, stdout) == (1, "")
+    assert f"{'a' * 64} in pins.yaml: nothing is downloaded" in stderr
+    assert the_hub.downloads() == [] and machine.blobs() == []
+
+
+def test_a_pin_that_is_added_later_is_held_against_what_is_there(machine):
+    machine.asum("fetch", "pinned")
+    machine.pin(MODEL["model.safetensors"], sha256="a" * 64)
+    assert f"should have {'a' * 64}" in machine.asum("fetch", "--check", "pinned")[2]
+
+
+def test_a_disk_that_is_too_small_is_said_before_anything_is_downloaded(machine, the_hub):
+    full = "import shutil; shutil.disk_usage = lambda place: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000)"
+    status, stdout, stderr = machine.asum("fetch", "pinned", "datasets/our/speech", before=full)
+    assert (status, stdout) == (1, "")
+    assert "asum: 1.13 kB to download and 1 kB free at" in stderr and "free 131 bytes there" in stderr
+    assert the_hub.downloads() == []
+
+
+def test_an_unpinned_repository_stays_at_the_revision_of_its_first_fetch(machine, the_hub):
+    machine.pins.write_text("{}")
+    assert machine.asum("fetch", "our/model")[1] == f"{machine.snapshot()}\n"
+    lock = (machine.folder / "asum/hub.lock.yaml").read_text()
+    assert f"our/model@main:\n  revision: '{COMMIT}'\n" in lock
+    assert hashlib.sha256(MODEL["model.safetensors"]).hexdigest() in lock
+
+    the_hub.repositories["our/model"][NEXT_COMMIT] = MODEL
+    the_hub.main["our/model"] = NEXT_COMMIT
+    assert machine.asum("fetch", "our/model")[1] == f"{machine.snapshot()}\n"
+    assert machine.asum("fetch", f"our/model@{NEXT_COMMIT}")[1] == f"{machine.snapshot(NEXT_COMMIT)}\n"
+
+    (machine.folder / "asum/hub.lock.yaml").unlink()  # the cache alone, as it was copied to another machine
+    find = "print(hub.snapshot('our/model'))"
+    assert machine.asum("fetch", "--check", "our/model", before=find)[1] == f"{machine.snapshot()}\n" * 2
+
+
+def test_one_repository_that_fails_does_not_hold_up_the_others(machine, the_hub):
+    the_hub.gated = {"datasets/our/speech"}
+    status, stdout, stderr = machine.asum("fetch", "datasets/our/speech", "pinned")
+    assert (status, stdout) == (1, f"{machine.snapshot()}\n")
+    failed = [line for line in stderr.splitlines() if line.startswith("asum:")]
+    assert failed == [
+        f"asum: our/speech: data/test.parquet: it is gated: accept its conditions at {the_hub.url}/datasets/our/speech, "
+        "then log in with `hf auth login` or set HF_TOKEN"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("our/other", "asum: our/other: not found as a model at {url}/our/other, or private"),
+        ("our/model@v9", "asum: our/model: the Hub has no revision v9 of it"),
+        ("datasets/our/model", "asum: our/model: not found as a dataset at {url}/datasets/our/model, or private"),
+    ],
+)
+def test_what_is_not_on_the_hub_is_one_line(machine, the_hub, name, said):
+    machine.pins.write_text("{}")
+    status, stdout, stderr = machine.asum("fetch", name)
+    assert (status, stdout, len(stderr.splitlines())) == (1, "", 1)
+    assert stderr.startswith(said.format(url=the_hub.url))
+
+
+def test_a_model_with_nothing_but_pickled_weights_is_refused(machine, the_hub):
+    the_hub.repositories["our/model"][COMMIT] = {"config.json": b"{}", "pytorch_model.bin": b"a pickle"}
+    status, _, stderr = machine.asum("fetch", f"our/model@{COMMIT}", before="hub.repositories = lambda: ()")
+    assert status == 1
+    assert stderr == "asum: our/model: revision 11111111 has no model.safetensors (pickled weights are not fetched)\n"
+
+
+def test_an_unknown_name_is_wrong_use_and_lists_the_choices(machine):
+    assert machine.asum("fetch", "whisper-giant")[::2] == (
+        2,
+        "asum: unknown repository 'whisper-giant': choose from pinned, all, or give owner/name[@revision]\n",
+    )
+
+
+def test_without_a_name_the_choices_are_listed_with_size_and_whereabouts(machine):
+    assert "| pinned | our/model | 11111111 | 1.1 kB | no |" in machine.asum("fetch")[1]
+    machine.asum("fetch", "all")
+    assert "| pinned | our/model | 11111111 | 1.13 kB | fetched |" in machine.asum("fetch")[1]
+    (machine.snapshot() / "config.json").unlink()
+    assert "| in part |" in machine.asum("fetch")[1]
+
+
+def test_an_interrupted_fetch_keeps_what_came_and_ends_with_status_130(machine, the_hub):
+    weights = bytes(range(256)) * 100_000
+    the_hub.repositories["our/model"][COMMIT] = MODEL | {"model.safetensors": weights}
+    machine.pin(weights)
+    the_hub.hang_after_bytes = {"model.safetensors": 15_000_000}
+    process = machine.start("fetch", "pinned")
+    machine.wait_for_part(process)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[1].splitlines()[-1] == "asum: interrupted"
+    assert process.returncode == 130
+    assert [path.stat().st_size for path in machine.blobs() if path.name.endswith(".incomplete")] == [10 * 2**20]
+
+
+def test_two_fetches_at_once_download_each_file_once(machine, the_hub):
+    both = [machine.start("fetch", "pinned") for _ in range(2)]
+    assert [process.communicate(timeout=60)[0] for process in both] == [f"{machine.snapshot()}\n"] * 2
+    assert sorted(name for name, _ in the_hub.downloads()) == WANTED

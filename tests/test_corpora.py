@@ -1,198 +1,135 @@
-"""Manifests as corpora, audio as models want it, and features that are never cut."""
+"""Corpora by name and by path: which there are, where they come from, and what is said where one is not there."""
 
-import json
+import subprocess
+import sys
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import soundfile
 
-from asum_lib import corpora
-from asum_lib.corpora import Corpus, Utterance, load_corpus, log_mel, materialize, read_audio, read_manifest
+from asum_lib import corpora, hub
+from asum_lib.corpora import dataset_revision, generated_fingerprint, load_corpus, read_audio, windows
 from asum_lib.errors import InputError
 
 
-def write_manifest(folder, *lines):
-    path = folder / "manifest.jsonl"
-    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
-    return path
-
-
-def write_tone(path, rate_hz=16_000, seconds=1.0, channels=1):
-    tone = 0.5 * np.sin(2 * np.pi * 200 * np.arange(int(rate_hz * seconds)) / rate_hz)
-    soundfile.write(path, np.stack([tone] * channels, axis=1), rate_hz)
-    return path
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ASUM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("ASUM_HOW2", raising=False)
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("ASUM_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+def folder(tmp_path):
+    """A manifest of one utterance, `set/manifest.jsonl`."""
+    (tmp_path / "set").mkdir()
+    soundfile.write(tmp_path / "set" / "a.wav", np.full(8_000, 0.1), 16_000)
+    (tmp_path / "set" / "manifest.jsonl").write_text('{"id": "a", "audio": "a.wav", "text": "one"}\n')
+    return tmp_path / "set"
 
 
-def test_a_manifest_is_a_corpus(tmp_path):
-    write_tone(tmp_path / "a.wav", seconds=0.5)
-    write_tone(tmp_path / "b.wav", rate_hz=8_000, seconds=2)
-    write_manifest(tmp_path, {"id": "a", "audio": "a.wav", "text": "one"}, {"id": 7, "audio": "b.wav", "text": ""})
-    corpus = load_corpus(str(tmp_path), "test")
-    assert [(u.id, u.text, u.duration_s) for u in corpus.utterances] == [("a", "one", 0.5), ("7", "", 2.0)]
-    assert corpus.audio_s == 2.5 and corpus.texts == ["one", ""]
-    assert load_corpus(str(tmp_path / "manifest.jsonl"), "test") == corpus
+def write_shard(path, audio, text="one"):
+    path.parent.mkdir(parents=True)
+    rows = {"id": ["a"], "audio": [{"bytes": audio.read_bytes(), "path": audio.name}], "text": [text]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), path)
 
 
-def test_splits_of_a_manifest_are_told_apart_and_an_empty_one_is_refused(tmp_path):
-    write_tone(tmp_path / "a.wav")
-    write_manifest(tmp_path, *({"id": s, "audio": "a.wav", "text": s, "split": s} for s in ("train", "test")))
-    assert load_corpus(str(tmp_path), "train").texts == ["train"]
-    with pytest.raises(InputError, match="no utterance has split 'dev'"):
-        load_corpus(str(tmp_path), "dev")
+def test_the_corpora_are_the_ones_that_the_module_names():
+    assert corpora.GENERATED == ("howto", "howto-source", "digits")
+    assert corpora.HUB == {"librispeech": "openslr/librispeech_asr", "slue-voxpopuli": "asapp/slue"}
+    assert corpora.NAMES == ("howto", "howto-source", "digits", "librispeech", "slue-voxpopuli", "how2")
 
 
-def test_all_faults_of_a_manifest_are_listed_at_once(tmp_path):
-    write_tone(tmp_path / "ok.wav")
-    path = write_manifest(
-        tmp_path,
-        {"id": "a", "audio": "ok.wav", "text": "fine"},
-        {"id": "a", "audio": "ok.wav", "text": "twice"},
-        {"id": "b", "audio": "gone.wav", "text": "missing"},
-        {"id": "c", "audio": "../outside.wav", "text": "escapes"},
-        {"id": "d", "audio": "ok.wav"},
-        "{not json",
-    )
-    write_tone(tmp_path.parent / "outside.wav")
-    with pytest.raises(InputError) as error:
-        read_manifest(path, "test")
-    message = str(error.value)
-    assert "5 faults" in message and "\n" not in message
-    for fault in (
-        "line 2: id 'a' occurs twice",
-        "line 3: no readable audio at 'gone.wav'",
-        "line 4: '../outside.wav' leaves the manifest's folder",
-        "line 5: needs a JSON object with id, audio and text (KeyError('text'))",
-        "line 6: needs a JSON object",
-    ):
-        assert fault in message
+def test_a_manifest_is_a_corpus_by_its_path_and_by_its_folder(folder):
+    corpus = load_corpus(str(folder), "test")
+    assert (corpus.name, corpus.split, corpus.texts) == ("set", "test", ["one"])
+    assert load_corpus(str(folder / "manifest.jsonl"), "test") == corpus
 
 
-def test_the_fingerprint_of_a_manifest_follows_texts_and_audio(tmp_path):
-    entry = {"id": "a", "audio": "a.wav", "text": "one"}
-    write_tone(tmp_path / "a.wav")
-    path = write_manifest(tmp_path, entry)
-    before = read_manifest(path, "test").fingerprint
-    assert read_manifest(path, "test").fingerprint == before
-    write_manifest(tmp_path, entry | {"text": "two"})
-    retold = read_manifest(path, "test").fingerprint
-    write_tone(tmp_path / "a.wav", seconds=0.9)
-    assert len({before, retold, read_manifest(path, "test").fingerprint}) == 3
+def test_a_manifest_of_the_working_folder_is_named_by_that_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert load_corpus("manifest.jsonl", "test").name == load_corpus(".", "test").name == "set"
+
+
+def test_a_folder_with_parquet_files_is_a_corpus(folder, tmp_path):
+    write_shard(tmp_path / "hub-set" / "data" / "test-00000-of-00001.parquet", folder / "a.wav")
+    corpus = load_corpus(str(tmp_path / "hub-set"), "test")
+    assert (corpus.name, corpus.texts) == ("hub-set", ["one"])
+    assert corpus.fingerprint == load_corpus(str(folder), "test").fingerprint
+
+
+def test_a_manifest_beside_parquet_files_is_what_counts(folder):
+    write_shard(folder / "data" / "test-00000-of-00001.parquet", folder / "a.wav", text="other")
+    assert load_corpus(str(folder), "test").texts == ["one"]
+
+
+@pytest.mark.parametrize("given", ["manifest.jsonl", "."])
+def test_how2_is_the_manifest_that_the_environment_names(folder, monkeypatch, given):
+    monkeypatch.setenv("ASUM_HOW2", str(folder / given))
+    corpus = load_corpus("how2", "test")
+    assert (corpus.name, corpus.texts) == ("how2", ["one"])
+
+
+def test_a_corpus_of_the_hub_is_read_from_its_snapshot(folder, tmp_path, monkeypatch):
+    snapshot = tmp_path / "datasets--openslr--librispeech_asr" / "snapshots" / ("0123456789" * 4)
+    write_shard(snapshot / "clean" / "test" / "0000.parquet", folder / "a.wav", text="GO DO YOU HEAR")
+    monkeypatch.setattr(hub, "snapshot", {"openslr/librispeech_asr": snapshot}.__getitem__)
+    corpus = load_corpus("librispeech", "test")
+    assert (corpus.name, corpus.texts) == ("librispeech", ["GO DO YOU HEAR"])
+    assert dataset_revision("librispeech") == "0123456789" * 4
+
+
+def test_only_what_comes_from_a_snapshot_has_a_revision(folder, tmp_path):
+    snapshot = tmp_path / "datasets--some--set" / "snapshots" / ("a1" * 20)
+    snapshot.mkdir(parents=True)
+    assert dataset_revision(str(snapshot)) == "a1" * 20
+    names = ["howto", "howto-source", "digits", "how2", "librispeech", "slue-voxpopuli", str(folder), str(folder / "manifest.jsonl"), "nowhere"]
+    assert [dataset_revision(name) for name in names] == [None] * 9  # the two of the Hub are not fetched here
+
+
+def test_only_generated_corpora_have_a_fingerprint_without_being_made(folder):
+    assert all(generated_fingerprint(name, "test") for name in corpora.GENERATED)
+    assert [generated_fingerprint(name, "test") for name in ("librispeech", "slue-voxpopuli", "how2", str(folder))] == [None] * 4
 
 
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
         ("howto", "validation", "unknown split 'validation': choose from train, dev, test"),
-        ("how2", "test", "unknown corpus 'how2': choose from howto, howto-source, digits, or give the path of a manifest.jsonl"),
+        (
+            "how3",
+            "test",
+            "unknown corpus 'how3': choose from howto, howto-source, digits, librispeech, slue-voxpopuli, how2, "
+            "or give the path of a manifest.jsonl or of a folder with Parquet files",
+        ),
         ("nowhere/manifest.jsonl", "test", "manifest not found: nowhere/manifest.jsonl"),
+        ("how2", "test", "how2 is not on this machine: its authors give it out by a request form; then write a manifest.jsonl"),
+        ("librispeech", "test", "is not fetched: run `asum fetch librispeech`"),
+        ("slue-voxpopuli", "test", "is not fetched: run `asum fetch slue-voxpopuli`"),
     ],
 )
 def test_what_is_no_corpus_is_refused_in_one_line(name, split, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as error:
         load_corpus(name, split)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("rate_hz", "channels"), [(8_000, 1), (16_000, 1), (44_100, 2)])
-def test_any_audio_is_read_as_16_khz_mono(tmp_path, rate_hz, channels):
-    samples = read_audio(write_tone(tmp_path / "a.wav", rate_hz, seconds=1.0, channels=channels))
-    assert samples.shape == (16_000,) and samples.dtype == np.float32
-    spectrum = np.abs(np.fft.rfft(samples))
-    assert np.argmax(spectrum) == 200  # bins of 1 Hz: the tone is still at 200 Hz
-    assert np.abs(samples[1_000:-1_000]).max() == pytest.approx(0.5, abs=0.01)
+def test_a_folder_without_a_corpus_is_refused(tmp_path):
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(InputError, match=r"manifest not found: .*bare/manifest\.jsonl"):
+        load_corpus(str(tmp_path / "bare"), "test")
 
 
-def test_channels_are_averaged(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.array([[0.5, 0.0], [0.25, -0.25]]), 16_000)
-    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), [0.25, 0.0])
+def test_audio_is_read_by_the_functions_of_the_audio_module():
+    from asum_lib.corpora import audio
+
+    assert read_audio is audio.read_audio and windows is audio.windows
 
 
-def made(folder, takes):
-    return materialize(folder, "toy", "test", "f" * 64, takes)
-
-
-def test_a_corpus_is_made_once_and_read_back(tmp_path):
-    samples = np.linspace(-0.5, 0.5, 1_600, dtype=np.float32)
-    corpus = made(tmp_path / "toy", [("a", "one", samples)])
-    assert [(u.id, u.text, u.duration_s) for u in corpus.utterances] == [("a", "one", 0.1)]
-    np.testing.assert_allclose(read_audio(corpus.utterances[0].audio), samples, atol=2**-15)
-    never = (pytest.fail("made again") for _ in range(1))
-    assert made(tmp_path / "toy", never) == corpus
-
-
-def test_a_corpus_is_there_whole_or_not_at_all(tmp_path):
-    def breaking():
-        yield "a", "one", np.zeros(160, np.float32)
-        raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        made(tmp_path / "toy", breaking())
-    assert not (tmp_path / "toy").exists()
-    assert len(made(tmp_path / "toy", [("a", "one", np.zeros(160, np.float32))]).utterances) == 1
-
-
-def test_two_makers_of_one_corpus_do_not_disturb_each_other(tmp_path):
-    def slower():
-        yield "a", "one", np.zeros(160, np.float32)
-        made(tmp_path / "toy", [("a", "one", np.zeros(160, np.float32))])  # another process is done first
-
-    assert [u.id for u in made(tmp_path / "toy", slower()).utterances] == ["a"]
-    assert [path.name for path in tmp_path.iterdir()] == ["toy"]
-
-
-def tones(folder, *seconds):
-    utterances = [Utterance(f"u{i}", write_tone(folder / f"u{i}.wav", seconds=s), "", s) for i, s in enumerate(seconds)]
-    return Corpus("tones", "test", "-".join(map(str, seconds)), tuple(utterances))
-
-
-def test_features_are_cached_and_padded_to_the_window(tmp_path, cache):
-    from asum_lib.models import ladder
-
-    corpus = tones(tmp_path, 1.0, 4.0)
-    features = log_mel(corpus, ladder.extractor())
-    assert features.shape == (2, 80, 200) and features.dtype == np.float32  # 4 s of 20 ms frames
-    (path,) = (cache / "features").iterdir()
-    written = path.stat().st_mtime_ns
-    np.testing.assert_array_equal(log_mel(corpus, ladder.extractor()), features)
-    assert path.stat().st_mtime_ns == written
-    assert np.array(features[0, :, 60:]).max() < np.array(features[0, :, :50]).max()  # silence after the tone
-
-
-def test_an_utterance_longer_than_the_window_is_named_and_refused(tmp_path, cache):
-    from asum_lib.models import ladder
-
-    with pytest.raises(InputError, match=r"2 of 3 utterances of tones are longer than the model's 4 s window \(longest: u1, 6.0 s\)"):
-        log_mel(tones(tmp_path, 1.0, 6.0, 4.1), ladder.extractor())
-
-
-@pytest.mark.parametrize(("folder", "count"), [("spoken-digits", 300), ("librispeech-84-121123", 29), ("voxpopuli-dev", 351)])
-def test_real_manifests_are_read(real_data, folder, count):
-    corpus = load_corpus(str(real_data / folder), "test")
-    assert (corpus.name, len(corpus.utterances)) == (folder, count)
-    stated = {}
-    for line in (real_data / folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        stated[str(entry["id"])] = entry["duration_s"]
-    for utterance in corpus.utterances:
-        assert utterance.duration_s == pytest.approx(stated[utterance.id], abs=0.02)
-    samples = read_audio(corpus.utterances[0].audio)
-    assert len(samples) == pytest.approx(16_000 * corpus.utterances[0].duration_s, abs=2)
-
-
-def test_real_utterances_over_30_s_are_refused_by_a_30_s_model(real_data, cache):
-    from transformers import WhisperFeatureExtractor
-
-    corpus = load_corpus(str(real_data / "voxpopuli-dev"), "test")
-    longest = max(corpus.utterances, key=lambda utterance: utterance.duration_s)
-    assert longest.duration_s > 30
-    with pytest.raises(InputError, match=f"longer than the model's 30 s window .longest: {longest.id}, {longest.duration_s:.1f} s"):
-        log_mel(corpus, WhisperFeatureExtractor(feature_size=80))
-
-
-def test_generated_corpora_are_the_ones_that_the_module_names():
-    assert corpora.GENERATED == ("howto", "howto-source", "digits")
+def test_importing_the_corpora_imports_nothing_heavy():
+    heavy = "{'torch', 'transformers', 'datasets', 'pyarrow', 'soundfile', 'soxr'}"
+    code = f"import sys, asum_lib.corpora, asum_lib.corpora.parquet; print({heavy} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asum_lib.corpora import DOMAIN_OF, load_corpus, log_mel
+from asum_lib.corpora import DOMAIN_OF, load_corpus
+from asum_lib.corpora.features import log_mel
 from asum_lib.measure import wer
 from asum_lib.models import ladder
 from asum_lib.models.transcribe import transcribe

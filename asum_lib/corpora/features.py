@@ -1,0 +1,128 @@
+"""Log-mel features of a corpus: computed once, kept on disk without the padding, read in batches.
+
+A row is a window: an utterance that fits the model's window is one row, a longer one several, cut at quiet places by
+`audio.windows`, so that nothing is lost. Whisper pads every window with silence, whose log-mel value is one number: only
+the frames before that tail are kept, which is lossless and a third of the bytes for utterances of ten seconds.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from asum_lib.corpora import Corpus
+from asum_lib.corpora.audio import windows
+from asum_lib.corpora.speech import SAMPLE_RATE_HZ
+from asum_lib.paths import cache
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Features:
+    """Windows in the order of their utterances; `features[i]` is float32 of shape (mel bins, frames), padded to the model's window."""
+
+    values: np.ndarray  # the kept frames of all windows, one after the other, each (mel bins, kept frames) in row order
+    starts: np.ndarray  # (windows,) where a window begins in `values`
+    kept: np.ndarray  # (windows,) frames kept
+    tails: np.ndarray  # (windows,) the value of every frame after them
+    utterances: np.ndarray  # (windows,) index of the utterance
+    shape: tuple[int, int]  # (mel bins, frames) of a padded window
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, window: int) -> np.ndarray:
+        return self.batch([window])[0]
+
+    def batch(self, items: Sequence[int]) -> np.ndarray:
+        """Float32 of shape (items, mel bins, frames)."""
+        bins, _ = self.shape
+        result = np.empty((len(items), *self.shape), dtype=np.float32)
+        for row, item in zip(result, items, strict=True):
+            kept, start = self.kept[item], self.starts[item]
+            row[:, :kept] = self.values[start : start + bins * kept].reshape(bins, kept)
+            row[:, kept:] = self.tails[item]
+        return result
+
+    @property
+    def utterance_count(self) -> int:
+        return int(self.utterances[-1]) + 1 if len(self) else 0
+
+    def of(self, utterances: range) -> "Features":
+        """The windows of consecutive utterances; their `utterances` keep the numbers that they have here."""
+        return self._only((self.utterances >= utterances.start) & (self.utterances < utterances.stop))
+
+    def whole_utterances(self) -> "Features":
+        """The windows that are a whole utterance: those whose transcript is known, which training needs."""
+        counts = np.bincount(self.utterances)
+        return self._only(counts[self.utterances] == 1)
+
+    def _only(self, chosen: np.ndarray) -> "Features":
+        return replace(self, **{name: getattr(self, name)[chosen] for name in ("starts", "kept", "tails", "utterances")})
+
+
+def log_mel(corpus: Corpus, extractor, progress: Callable[[str], None] = lambda line: None) -> Features:
+    """The features of `corpus` by a `WhisperFeatureExtractor`, from the cache or computed and cached, whole or not at all."""
+    recipe = json.dumps([corpus.fingerprint, extractor.to_dict()], sort_keys=True, default=str)
+    folder = cache() / "features" / f"{corpus.name}-{corpus.split}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    if not (folder / "index.npz").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            work = Path(temporary) / folder.name
+            work.mkdir()
+            _compute(corpus, extractor, work, progress)
+            try:
+                os.rename(work, folder)
+            except OSError:  # another process made the same features meanwhile
+                if not (folder / "index.npz").is_file():
+                    raise
+    with np.load(folder / "index.npz") as index:
+        values = np.memmap(folder / "values.f32", dtype=np.float32, mode="r")
+        return Features(values, **{name: index[name] for name in ("starts", "kept", "tails", "utterances")}, shape=tuple(index["shape"].tolist()))
+
+
+def _compute(corpus: Corpus, extractor, folder: Path, progress: Callable[[str], None]) -> None:
+    kept, tails, owners = [], [], []
+    with open(folder / "values.f32", "wb") as file:
+        for batch in _batches(corpus, extractor):
+            padded = extractor([piece for _, piece in batch], sampling_rate=SAMPLE_RATE_HZ, return_tensors="np").input_features
+            for (owner, _), window in zip(batch, padded, strict=True):
+                tail = window[-1, -1]
+                frames = int(np.flatnonzero((window != tail).any(axis=0))[-1]) + 1 if (window != tail).any() else 0
+                file.write(np.ascontiguousarray(window[:, :frames]).tobytes())
+                kept.append(frames)
+                tails.append(tail)
+                owners.append(owner)
+            if len(kept) % 2_048 < len(batch):
+                progress(f"{corpus.name} {corpus.split}: log-mel features of {owners[-1] + 1} of {len(corpus.utterances)} utterances")
+        file.write(np.zeros(1, dtype=np.float32).tobytes())  # an empty file cannot be mapped, and all of the audio may be silent
+    bins = extractor.feature_size
+    starts = np.concatenate([[0], np.cumsum(np.array(kept, dtype=np.int64) * bins)[:-1]]).astype(np.int64)
+    shape = np.array([bins, extractor.n_samples // extractor.hop_length])
+    np.savez(
+        folder / "index.npz",
+        starts=starts,
+        kept=np.array(kept, dtype=np.int64),
+        tails=np.array(tails, dtype=np.float32),
+        utterances=np.array(owners, dtype=np.int64),
+        shape=shape,
+    )
+
+
+def _batches(corpus: Corpus, extractor) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Lists of (index of the utterance, samples of one window)."""
+    window_s, batch = extractor.n_samples / extractor.sampling_rate, []
+    for owner, utterance in enumerate(corpus.utterances):
+        for piece in windows(utterance.audio, window_s):
+            batch.append((owner, piece))
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,317 @@
+"""Manifests: a folder with `manifest.jsonl` and audio files, which is what every corpus becomes in the end.
+
+A line is an object with `id`, `audio` (path beside the manifest), `text`, and optionally `split`, `duration_s` and
+`normalized_text`; other fields are for others. The text of an utterance is `text`, or `normalized_text` where that is
+empty or absent. Where both are empty, in test and dev the reference has no words (each word heard is an insertion), which is
+said in a progress line; in train it is a fault, since a model would learn to hear nothing.
+
+All faults are found before anything long starts, and listed at once: of every line its fields and that its file is there,
+of the split that is asked for also the audio, by decoding all of it. The outcome of the decoding is kept under the cache
+folder by the corpus's fingerprint, so it is done once.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asum_lib.corpora.audio import AudioError, duration_s
+from asum_lib.corpora.speech import SAMPLE_RATE_HZ
+from asum_lib.errors import InputError
+from asum_lib.paths import cache
+
+SPLITS = ("train", "dev", "test")
+FAULTS_SHOWN = 20
+_DURATION_TOLERANCE_S = 0.1
+_LONGEST_ID = 200  # characters
+_DECODED = 1  # raise it when the checks of `audio` find more: every corpus is decoded anew
+
+
+@dataclass(frozen=True)
+class Utterance:
+    id: str
+    audio: Path
+    text: str
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A split of a corpus; `fingerprint` is the SHA-256 of what it was made from (or of the files' bytes)."""
+
+    name: str
+    split: str
+    fingerprint: str
+    utterances: tuple[Utterance, ...]
+
+    @property
+    def audio_s(self) -> float:
+        return sum(utterance.duration_s for utterance in self.utterances)
+
+    @property
+    def texts(self) -> list[str]:
+        return [utterance.text for utterance in self.utterances]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line without faults in its fields. `shown` is the path as it is written, `stated_s` the manifest's own duration."""
+
+    number: int
+    id: str
+    audio: Path
+    shown: str
+    text: str
+    normalized: bool  # the text is `normalized_text`
+    split: str
+    stated_s: float | None
+
+
+def read_manifest(path: Path, split: str, progress: Callable[[str], None] = lambda line: None, name: str | None = None) -> Corpus:
+    """A split of the manifest at `path`; lines without `split` are test. Its name is the folder's where none is given.
+
+    The fingerprint is the SHA-256 over each utterance's id, text, and the SHA-256 of its file. Raises `InputError` with
+    every fault of the manifest and its audio (the first 20 spelt out), or saying that no utterance has the split.
+    """
+    path = Path(path)
+    root = path.parent.resolve()
+    name = name or path.parent.name or root.name
+    lines, faults = _parse(path, root)
+    wanted = [line for line in lines if line.split == split]
+
+    def check(what: str, work: Callable) -> list:
+        """The results of `work` on each line, None for a line whose fault went to `faults`."""
+        results = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for number, (line, (result, fault)) in enumerate(zip(wanted, pool.map(lambda line: _tried(work, line), wanted), strict=True), start=1):
+                if fault:
+                    faults.append((line.number, f"{_short(line.shown)} {fault}"))
+                results.append(result)
+                if number % 500 == 0:
+                    progress(f"{name} {split}: {number} of {len(wanted)} files {what}")
+        return results
+
+    digest = hashlib.sha256()
+    for line, content in zip(wanted, check("read", _content), strict=True):
+        digest.update(f"{line.id}\0{line.text}\0".encode() + (content or b""))
+    durations_s = None if faults else _recall(digest.hexdigest(), len(wanted))
+    if durations_s is None:
+        broken = {number for number, _ in faults}
+        wanted = [line for line in wanted if line.number not in broken]
+        durations_s = check("decoded", lambda line: duration_s(line.audio))
+        if not faults:
+            remember(digest.hexdigest(), durations_s)
+    for line, found_s in zip(wanted, durations_s, strict=True):
+        if None not in (line.stated_s, found_s) and abs(line.stated_s - found_s) > _DURATION_TOLERANCE_S:
+            fault = f"holds {found_s:.2f} s of audio, but duration_s is {line.stated_s:g}: copy the file anew, or correct duration_s"
+            faults.append((line.number, f"{_short(line.shown)} {fault}"))
+    refuse(path, [f"line {number}: {fault}" for number, fault in sorted(faults)])
+    if not wanted:
+        raise InputError(f"{path}: no utterance has split {split!r}")
+    if not any(line.text.strip() for line in wanted):
+        raise InputError(f"{path}: the text of all {len(wanted)} utterances of {split} is empty: transcripts are needed to score against")
+    if normalized := sum(line.normalized for line in wanted):
+        progress(f"{name} {split}: {normalized} of {len(wanted)} utterances have no text: their normalized_text is used")
+    if empty := sum(not line.text.strip() for line in wanted):
+        progress(f"{name} {split}: {empty} of {len(wanted)} utterances have an empty text: each word heard there is an insertion")
+    utterances = (Utterance(line.id, line.audio, line.text, found_s) for line, found_s in zip(wanted, durations_s, strict=True))
+    return Corpus(name, split, digest.hexdigest(), tuple(utterances))
+
+
+def refuse(what: object, faults: list[str]) -> None:
+    """Raise an `InputError` in one line that counts the faults and lists the first 20; nothing where there are none."""
+    if faults:
+        more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        raise InputError(f"{what}: {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults[:FAULTS_SHOWN]) + more)
+
+
+def materialize(
+    folder: Path, name: str, split: str, fingerprint: str, takes: Iterable[tuple[str, str, np.ndarray]], progress=lambda line: None
+) -> Corpus:
+    """Write `(id, text, samples)` takes as a manifest folder, whole or not at all, and read it back; a no-op where it exists."""
+    import soundfile
+
+    manifest = folder / "manifest.jsonl"
+    if not manifest.is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+            work = Path(temporary) / folder.name
+            (work / "audio").mkdir(parents=True)
+            lines = []
+            for number, (identity, text, samples) in enumerate(takes, start=1):
+                soundfile.write(work / "audio" / f"{identity}.flac", samples, SAMPLE_RATE_HZ, subtype="PCM_16")
+                lines.append({"id": identity, "audio": f"audio/{identity}.flac", "text": text, "duration_s": len(samples) / SAMPLE_RATE_HZ})
+                if number % 500 == 0:
+                    progress(f"{name} {split}: {number} utterances made")
+            publish(work, folder, lines)
+    entries = map(json.loads, manifest.read_text(encoding="utf-8").splitlines())
+    utterances = (Utterance(entry["id"], folder / entry["audio"], entry["text"], entry["duration_s"]) for entry in entries)
+    return Corpus(name, split, fingerprint, tuple(utterances))
+
+
+def publish(work: Path, folder: Path, lines: list[dict]) -> None:
+    """Write the manifest into `work`, a finished folder of audio, and make it `folder`; where another process was first, its folder stays."""
+    (work / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    try:
+        os.rename(work, folder)
+    except OSError:
+        if not (folder / "manifest.jsonl").is_file():
+            raise
+
+
+def remember(fingerprint: str, durations_s: list[float]) -> None:
+    """Keep that all audio of a corpus was decoded and has no fault, and its durations. A cache that cannot be written is no fault."""
+    path = _remembered(fingerprint)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
+            json.dump(durations_s, file)
+        os.replace(file.name, path)
+
+
+def _recall(fingerprint: str, count: int) -> list[float] | None:
+    try:
+        durations_s = json.loads(_remembered(fingerprint).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(durations_s, list) and len(durations_s) == count and all(isinstance(value, float) for value in durations_s)
+    return durations_s if whole else None
+
+
+def _remembered(fingerprint: str) -> Path:
+    return cache() / "decoded" / f"{fingerprint}-{_DECODED}.json"
+
+
+def _tried(work: Callable, line: _Line) -> tuple:
+    """The result and no fault, or None and the fault."""
+    try:
+        return work(line), None
+    except AudioError as error:
+        return None, error.reason
+
+
+def _content(line: _Line) -> bytes:
+    """The SHA-256 of the audio file's bytes."""
+    try:
+        with line.audio.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise AudioError(line.audio, f"cannot be read ({error.strerror})") from None
+
+
+def _parse(path: Path, root: Path) -> tuple[list[_Line], list[tuple[int, str]]]:
+    """The lines without faults, and the faults as (line number, what)."""
+    what = "a JSON-lines file with id, audio and text on each line"
+    if path.is_dir():
+        raise InputError(f"manifest is a folder: {path} ({what} is needed)")
+    if not path.is_file():
+        raise InputError(f"manifest not found: {path} ({what})")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"manifest cannot be read: {path} ({error.strerror})") from None
+    if b"\0" in data[:4096]:
+        raise InputError(f"manifest is no text file: {path} ({what}, in UTF-8, is needed)")
+    lines, faults, seen = [], [], {}
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):  # not splitlines: U+2028 may stand in a text
+        if not raw.strip():
+            continue
+        identity, line, found = _line(number, raw, root)
+        if identity in seen:
+            found.append(f"id {identity!r} is that of line {seen[identity]} too: ids must differ")
+        elif identity is not None:
+            seen[identity] = number
+        if found:
+            faults.append((number, ", ".join(found)))
+        else:
+            lines.append(line)
+    if not lines and not faults:
+        raise InputError(f"manifest is empty: {path} ({what} is needed)")
+    return lines, faults
+
+
+def _line(number: int, raw: bytes, root: Path) -> tuple[str | None, _Line | None, list[str]]:
+    """The id if there is one, the line if it has no faults, and its faults."""
+    try:
+        entry = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        return None, None, ["is not UTF-8: save the manifest in UTF-8"]
+    except (ValueError, RecursionError):
+        return None, None, ["is not JSON: an object with id, audio and text is needed"]
+    if not isinstance(entry, dict):
+        return None, None, [f"is {_short(entry)}: a JSON object with id, audio and text is needed"]
+    faults = [f"has no {key}" for key in ("id", "audio") if key not in entry]
+
+    identity = entry.get("id")
+    if isinstance(identity, int | float) and not isinstance(identity, bool) and math.isfinite(identity):
+        identity = str(identity)
+    if "id" in entry and not (_filled(identity) and identity.isprintable() and len(identity) <= _LONGEST_ID):
+        faults.append(f"id {_short(identity)} cannot be used: 1 to {_LONGEST_ID} printable characters or a number are needed")
+        identity = None
+
+    text, normalized, split = entry.get("text"), False, entry.get("split", "test")
+    if not _filled(text) and _filled(entry.get("normalized_text")):
+        text, normalized = entry["normalized_text"], True
+    if split not in SPLITS:
+        faults.append(f"split is {_short(split)}: choose from {', '.join(SPLITS)}")
+    if "text" not in entry and not normalized:
+        faults.append("has no text")
+    elif not isinstance(text, str) or not _encodable(text):
+        faults.append(f"text is {_short(text)}: a string is needed")
+    elif split == "train" and not _filled(text):
+        faults.append("text is empty in train: give what is said, or leave the line out")
+
+    stated_s = entry.get("duration_s")
+    if stated_s is not None and (isinstance(stated_s, bool) or not isinstance(stated_s, int | float) or not 0 <= stated_s < math.inf):
+        faults.append(f"duration_s is {_short(stated_s)}: seconds are needed")
+
+    audio, shown = None, entry.get("audio")
+    if "audio" in entry:
+        if not _filled(shown) or not _encodable(shown):
+            faults.append(f"audio is {_short(shown)}: the path of a file beside the manifest is needed")
+        else:
+            audio, fault = _beside(shown, root)
+            faults += [fault] if fault else []
+    return identity, None if faults else _Line(number, identity, audio, shown, text, normalized, split, stated_s), faults
+
+
+def _beside(shown: str, root: Path) -> tuple[Path | None, str | None]:
+    """The file that `shown` names under `root`, or what is wrong with it."""
+    fault, audio = None, root / shown
+    try:
+        audio = audio.resolve()
+        if not audio.is_relative_to(root):
+            fault = "leaves the manifest's folder: copy the file into it"
+        elif not audio.is_file():
+            fault = f"is {'a folder' if audio.is_dir() else 'not there'}: an audio file is needed"
+        elif not audio.stat().st_size:
+            fault = "is empty (0 bytes): copy the file anew"
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        fault = f"cannot be read ({getattr(error, 'strerror', None) or 'a link to itself'})"
+    return audio, fault and f"{_short(shown)} {fault}"
+
+
+def _filled(text: object) -> bool:
+    return isinstance(text, str) and bool(text.strip())
+
+
+def _encodable(text: str) -> bool:
+    """No half of a surrogate pair, and no NUL, at which paths end."""
+    try:
+        return b"\0" not in text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+
+
+def _short(value: object) -> str:
+    """A value in one line of at most 80 characters."""
+    shown = repr(value) if isinstance(value, str) else json.dumps(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -74,3 +74,25 @@ def kept_rank_mean(model) -> float | None:
     else:
         ranks = [module.r["default"] for module in model.modules() if len(getattr(module, "lora_A", ()))]
     return sum(ranks) / len(ranks) if ranks else None
+
+
+def allocation(model) -> dict:
+    """AdaLoRA's scores and the directions it keeps, as tensors and lists: what training goes on from. Empty for others."""
+    allocator = getattr(getattr(model, "base_model", None), "rankallocator", None)
+    if allocator is None:
+        return {}
+    scores = {name: dict(getattr(allocator, name)) for name in _SCORES}
+    return scores | {"rank_pattern": allocator.peft_config.rank_pattern}
+
+
+def restore_allocation(model, saved: dict) -> None:
+    """Put back what `allocation` gave, on the devices of the adapters."""
+    if not saved:
+        return
+    allocator, adapted = model.base_model.rankallocator, dict(model.base_model.model.named_parameters())
+    for name in _SCORES:
+        setattr(allocator, name, {key: score.to(adapted[key].device) for key, score in saved[name].items()})
+    allocator.peft_config.rank_pattern = saved["rank_pattern"]
+
+
+_SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # sensitivity of each weight, its running mean, and that of its deviation

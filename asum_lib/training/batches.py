@@ -1,6 +1,6 @@
 """Batches for sequence-to-sequence speech training: labels as Whisper wants them, and a shuffled order by epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -10,8 +10,11 @@ def encode_labels(tokenizer, texts: list[str]) -> list[list[int]]:
     return [ids[1:] for ids in tokenizer(texts).input_ids]
 
 
-def collate(features: np.ndarray, labels: list[list[int]], items: np.ndarray):
-    """`input_features` (batch, mel bins, frames) and `labels` (batch, tokens), padded with -100, as tensors."""
+def collate(features, labels: list[list[int]], items: np.ndarray):
+    """`input_features` (batch, mel bins, frames) and `labels` (batch, tokens), padded with -100, as tensors.
+
+    `features[item]` is the log-mel (mel bins, frames) of one utterance, computed or read when asked for if need be.
+    """
     import torch
 
     width = max(len(labels[item]) for item in items)
@@ -26,3 +29,23 @@ def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[
     order = np.random.default_rng([seed, epoch]).permutation(count)
     for start in range(0, count, batch_size):
         yield order[start : start + batch_size]
+
+
+def cut(items: np.ndarray, size: int | None) -> list[np.ndarray]:
+    """`items` in consecutive pieces of at most `size`; whole where `size` is None, no piece of nothing."""
+    return [items[start : start + (size or len(items))] for start in range(0, len(items), size or max(1, len(items)))]
+
+
+def ahead(make: Callable, given: Iterable) -> Iterator:
+    """`make(x)` for each x of `given`, in order; the next one is made in a thread while the one before is in use."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = None
+        for item in given:
+            following = pool.submit(make, item)
+            if waiting:
+                yield waiting.result()
+            waiting = following
+        if waiting:
+            yield waiting.result()

@@ -22,6 +22,15 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def real_tiny(real_data, tmp_path_factory) -> Path:
+    """A checkpoint folder as the Hub lays it out: the real tiny architecture and tokenizer, random weights, texts of up to 20 tokens."""
+    from asum_lib.models.real import random_checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "whisper-tiny-random"
+    return random_checkpoint(folder, "tiny", real_data / "tokenizers" / "whisper", max_length=20)
+
+
 @pytest.fixture
 def add_record(tmp_path) -> Callable[..., Path]:
     """Writes a made-up record under `tmp_path / "results"` from word errors an utterance, each of `words` words; returns its path.

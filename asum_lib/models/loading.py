@@ -1,22 +1,28 @@
-"""A Whisper checkpoint in a precision: shipped mini rung, local folder, or Hub name; safetensors only, no remote code."""
+"""A Whisper checkpoint in a precision: shipped mini rung, local folder, or the name of a fetched Hub repository.
+
+Only local folders are read, safetensors only, no remote code. What makes a folder a sound checkpoint is
+`asum_lib.models.checkpoint`; how it comes here from the Hub is `asum_lib.hub`.
+"""
 
 import copy
-import hashlib
 import logging
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
-from asum_lib.models import ladder
+from asum_lib.models import checkpoint, ladder, real
 
-QUANTISATION = {  # arguments of transformers' BitsAndBytesConfig; the rest of the model stays in `rest_dtype`
+QUANTISATION = {  # arguments of transformers' BitsAndBytesConfig; the rest of the model stays in `compute_dtype`
     "int8": {"load_in_8bit": True},
     "int4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     "int4-dq": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
     "fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
 }
+PRECISIONS = ("fp32", "bf16", *QUANTISATION)
+UNPACKED_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -33,49 +39,96 @@ def source(scale: str, size: str, model: str | None = None) -> str:
     """Where the checkpoint of a cell is: `model` if given, else the shipped rung (mini) or `openai/whisper-<size>` (paper)."""
     if model:
         return model
-    return str(ladder.checkpoint(size)) if scale == "mini" else f"openai/whisper-{size}"
+    return str(ladder.checkpoint(size)) if scale == "mini" else real.repository(size)
+
+
+def folder_of(where: str) -> Path:
+    """The local folder of a checkpoint: `where` itself, or the snapshot of the Hub repository `owner/name` in the cache.
+
+    Nothing is fetched. Raises `InputError` where there is neither.
+    """
+    path = Path(where).expanduser()
+    if path.is_dir():
+        return path
+    owner, _, name = where.partition("/")
+    if owner in ("", ".", "..", "~") or not name or "/" in name or os.sep in name or Path(owner).is_dir():
+        raise InputError(f"checkpoint {where}: no such folder, and no name of a Hub repository (owner/name) either")
+
+    from asum_lib import hub
+
+    return Path(hub.snapshot(where))
+
+
+def device() -> str:
+    """Where models are put: this process's CUDA device (`LOCAL_RANK`, as launchers of several processes set it), else the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+
+
+def compute_dtype(precision: str) -> str:
+    """Data type of what is not quantised, and of the arithmetic of 4-bit layers: `float32` or `bfloat16`.
+
+    fp32 is float32 and bf16 is bfloat16 everywhere. A quantised model takes bfloat16 on a GPU that computes in it, since that
+    halves what stays unquantised and is several times as fast, and float32 elsewhere: few processors multiply bfloat16 faster,
+    a GPU that only emulates it is slower, and the shipped records were measured so.
+    """
+    import torch
+
+    choose("precision", precision, PRECISIONS)
+    if precision == "bf16":
+        return "bfloat16"
+    quick = precision in QUANTISATION and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if quick else "float32"
 
 
 def load_parts(where: str):
-    """(tokenizer, feature extractor) of a checkpoint; `InputError` where there is none."""
+    """(tokenizer, feature extractor) of a checkpoint; `InputError` where the folder is not a sound checkpoint."""
     from transformers import WhisperFeatureExtractor, WhisperTokenizer
 
-    _check(where)
+    folder = folder_of(where)
+    checkpoint.check(folder)
     try:
-        tokenizer = WhisperTokenizer.from_pretrained(where)
-        extractor = WhisperFeatureExtractor.from_pretrained(where)
-    except OSError as error:
-        raise InputError(f"checkpoint {where}: no tokenizer or feature extractor there ({str(error).splitlines()[0]})") from error
-    tokenizer.set_prefix_tokens(**_language(tokenizer))
+        tokenizer = WhisperTokenizer.from_pretrained(str(folder), local_files_only=True)
+        extractor = WhisperFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # a damaged file shows as whatever its parser raises
+        raise InputError(f"checkpoint {folder}: its tokenizer or feature extractor cannot be read ({_reason(error)}): fetch it again") from error
+    tokenizer.set_prefix_tokens(**_language(folder))
+    tokenizer.clean_up_tokenization_spaces = False  # the published files ask for it, transformers leaves it out and says so each time
     return tokenizer, extractor
 
 
 def load(where: str, precision: str) -> Speech:
-    """Load and quantise. fp32, bf16 and the parts that bitsandbytes leaves alone follow `rest_dtype`."""
+    """Load and quantise, after the folder was found sound. fp32, bf16 and what bitsandbytes leaves alone follow `compute_dtype`."""
     import torch
     from transformers import BitsAndBytesConfig, WhisperForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # a bar a cell for weights that load in milliseconds; downloads keep theirs
-    choose("precision", precision, ["fp32", "bf16", *QUANTISATION])
+    disable_progress_bar()  # a bar a cell for weights that load in milliseconds
+    dtype = getattr(torch, compute_dtype(precision))
     for noisy in ("autograd._functions", "backends.cpu.ops"):  # a line a layer about float16 casts; an optional kernel package
         logging.getLogger(f"bitsandbytes.{noisy}").setLevel(logging.ERROR)
     tokenizer, extractor = load_parts(where)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    options = {"dtype": dtype, "use_safetensors": True}
+    folder = folder_of(where)
+    options = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     if precision in QUANTISATION:
         compute = {"bnb_4bit_compute_dtype": dtype} if "load_in_4bit" in QUANTISATION[precision] else {}
         options["quantization_config"] = BitsAndBytesConfig(**QUANTISATION[precision], **compute)
-        options["device_map"] = {"": "cuda" if torch.cuda.is_available() else "cpu"}
+        options["device_map"] = {"": device()}
     try:
-        model = WhisperForConditionalGeneration.from_pretrained(where, **options)
+        model, report = WhisperForConditionalGeneration.from_pretrained(str(folder), **options)
     except OSError as error:
-        raise InputError(f"checkpoint {where}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"checkpoint {folder}: {_reason(error)}") from error
+    # transformers only warns of weights that it did not find, and goes on with random ones in their place.
+    if invented := sorted(report["missing_keys"]):
+        raise InputError(f"checkpoint {folder}: {len(invented)} weights were not found there, e.g. {invented[0]}: fetch it again")
     if precision in QUANTISATION:
         _mend_4bit_on_cpu(model)
-    if precision not in QUANTISATION and torch.cuda.is_available():
-        model = model.cuda()
-    return Speech(model, tokenizer, extractor, _language(tokenizer))
+    elif device() != "cpu":
+        model = model.to(device())
+    return Speech(model, tokenizer, extractor, _language(folder))
 
 
 def _mend_4bit_on_cpu(model) -> None:
@@ -83,8 +136,10 @@ def _mend_4bit_on_cpu(model) -> None:
 
     Its kernel starts a new block of 64 weights at every row, but quantisation runs on across rows: where a row is not whole
     blocks (widths 48, 96, 160), weights come back with other blocks' scales, at 0.25 relative error instead of 0.09. Such a
-    layer dequantises its weights as one long row, for which the same kernel is right. And for decoding bitsandbytes repacks
-    weights in bf16, on some processors and for some widths only.
+    layer dequantises its weights as one long row, for which the same kernel is right. And on processors with AVX512-BF16, at
+    the first forward in evaluation mode, it repacks the weights of some widths for arithmetic in bf16, whatever the compute
+    dtype asked for: another result on another machine, scales no longer doubly quantised, and a layer that training cannot go
+    through any more. That is switched off, so that a layer computes as it does everywhere else.
     """
     for module in model.modules():
         if not hasattr(module, "support_avx512bf16_for_cpu"):
@@ -95,38 +150,61 @@ def _mend_4bit_on_cpu(model) -> None:
 
 
 def _linear_4bit(module, inputs):
-    from bitsandbytes.functional import dequantize_4bit
     from torch.nn.functional import linear
+
+    return linear(inputs, _dequantised(module).to(inputs.dtype), module.bias)
+
+
+def _dequantised(module):
+    """The weight of a 4-bit layer on a CPU, by bitsandbytes' kernel over one long row."""
+    from bitsandbytes.functional import dequantize_4bit
 
     state = module.weight.quant_state
     as_one_row = copy.copy(state)
     as_one_row.shape = (state.shape.numel(),)
-    weight = dequantize_4bit(module.weight.data, as_one_row).reshape(state.shape)
-    return linear(inputs, weight.to(inputs.dtype), module.bias)
+    return dequantize_4bit(module.weight.data, as_one_row).reshape(state.shape)
 
 
-def checksum(where: str) -> str:
-    """SHA-256 over the safetensors files of a local checkpoint, or of the cached Hub snapshot, in name order."""
-    folder = Path(where)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
+@contextmanager
+def unpacked(model):
+    """Within it, the 4-bit layers of a model on a CPU keep their dequantised weights, instead of dequantising at every step.
 
-        folder = Path(snapshot_download(where, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    The arithmetic stays the same: bitsandbytes dequantises and multiplies too. A model whose layers would take more than
+    `UNPACKED_BYTES` stays as it is, since the point of four bits is memory.
+    """
+    from torch.nn.functional import linear
+
+    layers = [m for m in model.modules() if hasattr(m, "support_avx512bf16_for_cpu") and m.weight.device.type == "cpu"]
+    if sum(m.weight.quant_state.shape.numel() * m.weight.quant_state.dtype.itemsize for m in layers) > UNPACKED_BYTES:
+        layers = []
+    before = {module: module.__dict__.get("forward") for module in layers}
+    for module in layers:
+        weight = _dequantised(module)
+        module.forward = lambda inputs, weight=weight, bias=module.bias: linear(inputs, weight.to(inputs.dtype), bias)
+    try:
+        yield
+    finally:
+        for module, forward in before.items():
+            if forward is None:
+                del module.forward
+            else:
+                module.forward = forward
 
 
-def _check(where: str) -> None:
-    if Path(where).is_dir():
-        if not list(Path(where).glob("*.safetensors")):
-            raise InputError(f"checkpoint {where}: no *.safetensors file in this folder (pickled weights are not read)")
-    elif os.sep in where and where.count("/") != 1:
-        raise InputError(f"checkpoint {where}: no such folder")
+def checksum(where: str, everything: bool = False) -> str:
+    """SHA-256 over the weights of a checkpoint; with `everything` over the tokenizer and the settings too (see `checkpoint`)."""
+    return checkpoint.checksum(folder_of(where), everything)
 
 
-def _language(tokenizer) -> dict:
-    """A multilingual checkpoint is told to transcribe English; an English-only one has nothing to be told."""
-    english = tokenizer.convert_tokens_to_ids("<|en|>")
-    return {"language": "en", "task": "transcribe"} if english not in (None, tokenizer.unk_token_id) else {}
+def note(where: str) -> str | None:
+    """What the checkpoint says of itself, e.g. that its weights are random; None for an ordinary one."""
+    return checkpoint.note(folder_of(where))
+
+
+def _language(folder: Path) -> dict:
+    """A multilingual checkpoint is told to transcribe English; an English-only one refuses to be told anything."""
+    return {"language": "en", "task": "transcribe"} if checkpoint.multilingual(folder) else {}
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

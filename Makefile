@@ -24,7 +24,7 @@ ALONE := $(if $(shell command -v flock),flock --nonblock --close --conflict-exit
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) --scheduler greedy --nolock --rerun-incomplete \
 	--rerun-triggers mtime input --quiet host reason rules --keep-going --show-failed-logs
 
-.PHONY: help env study test book lint lock clean
+.PHONY: help env study test bench book lint lock clean
 
 help:  ## say what the targets do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1 \2/' | awk '{printf "%s %-7s", $$1, $$2; $$1=$$2=""; print}'
@@ -50,6 +50,9 @@ book: env  ## build and check the book anew, after the notebooks that have not r
 
 test: env  ## run the tests
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+bench: env  ## time our own loop against others, as ratios (about 15 minutes; ARGS="--row ''" leaves the longest part out)
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python bench/whisper.py $(ARGS)
 
 lint: env  ## check style and that notebooks carry no outputs
 	$(BIN)/ruff check .

@@ -54,12 +54,25 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the notebook; repeatable")
     run.add_argument("-o", dest="output", metavar="OUT", help="executed notebook (default: build/NOTEBOOK-VALUES.ipynb)")
 
+    measure = add("measure", _measure, "the same without a notebook, for accelerate launch; prints the paths of the records")
+    measure.add_argument("notebook", metavar="NOTEBOOK", help="whisper_quant")
+    measure.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the notebook; repeatable")
+
     table = add("table", _table, "print a table from its records")
     table.add_argument("name", metavar="NAME", help="table, such as whisper_wer")
     claims = add("claims", _claims, "print the papers' claims with their verdicts")
     for sub in (table, claims):
         sub.add_argument("--scale", default="mini", help="mini (default) or paper")
         sub.add_argument("--format", default="md", help="md (default) or json")
+
+    verify = add("verify", _verify, "score the records again, measure a sample of cells again, and hold both against what is recorded")
+    verify.add_argument("table", metavar="TABLE", nargs="?", help="one table, such as whisper_wer (default: every table of the scale)")
+    verify.add_argument("--cells", metavar="N", help="measure N cells again")
+    verify.add_argument("--minutes", metavar="M", help="measure what takes about M minutes by the records' own times (default: 2)")
+    verify.add_argument("--seed", metavar="S", help="of the random sample (default: today's date as a number)")
+    verify.add_argument("--scale", default="mini", help="mini (default) or paper")
+    verify.add_argument("--format", default="md", help="md (default) or json")
+    verify.add_argument("--dry-run", action="store_true", help="score again and print the sample, but measure and write nothing")
 
     pretrain = add("pretrain", _pretrain, "make a mini checkpoint anew")
     pretrain.add_argument("name", metavar="NAME", help="whisper-tiny, ..., whisper-large")
@@ -68,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 
     data = add("data", _data, "download a data set")
     data.add_argument("name", metavar="NAME", help="digits: the Free Spoken Digit Dataset")
+
+    fetch = add("fetch", _fetch, "download the models and data sets of scale paper from the Hugging Face Hub, and check them")
+    fetch.add_argument("names", metavar="NAME", nargs="*", help="whisper-tiny, librispeech, ..., owner/name[@revision] or all (no name: list them)")
+    fetch.add_argument("--check", action="store_true", help="only check size and hash of what is there, without network (no name: all of it)")
 
     doctor = add("doctor", _doctor, "say what this machine can run, and why not")
     doctor.add_argument("--network", action="store_true", help="also try to reach the Hugging Face Hub")
@@ -90,6 +107,18 @@ def _run(options) -> int:
     return 0
 
 
+def _measure(options) -> int:
+    choose("notebook", options.notebook, ("whisper_quant",))
+
+    from asum_lib.study import execute, whisper_quant
+    from asum_lib.training import processes
+
+    row = whisper_quant.run(**execute.resolve(execute.find(options.notebook), options.parameters))
+    if processes.is_main():
+        print(*row.paths, sep="\n")
+    return 0 if all(record.status == "ok" for record in row.records) else 1
+
+
 def _table(options) -> None:
     choose("format", options.format, FORMATS)
 
@@ -104,6 +133,22 @@ def _claims(options) -> None:
     from asum_lib.study import claims
 
     _print(options.format, claims.judge(options.scale), lambda rows: _markdown(rows, ("claim", "verdict", "text", "rule_text", "reason")))
+
+
+def _verify(options) -> int:
+    choose("format", options.format, FORMATS)
+    cells, seed = _whole_number("--cells", options.cells, 1), _whole_number("--seed", options.seed, 0)
+    minutes = None if options.minutes is None else _positive("--minutes", options.minutes)
+
+    from dataclasses import asdict
+
+    from asum_lib.study import verify
+
+    found = verify.verify(options.table, cells=cells, minutes=minutes, seed=seed, scale=options.scale, dry_run=options.dry_run, progress=_say)
+    if not options.dry_run:
+        _say(f"written to {verify.write(found)}")
+    _print(options.format, asdict(found), lambda _: verify.as_markdown(found))
+    return 0 if found.holds else 1
 
 
 def _pretrain(options) -> None:
@@ -131,6 +176,31 @@ def _data(options) -> None:
     from asum_lib.corpora import digits
 
     print(digits.download(progress=_say))
+
+
+def _fetch(options) -> int:
+    from asum_lib import hub
+
+    if not options.names and not options.check:
+        print(_markdown(hub.listing(), ("name", "repository", "revision", "size", "here")))
+        return 0
+    try:
+        if options.check:
+            outcomes = hub.check(options.names or ["all"], progress=_say)
+        else:
+            if not sys.stderr.isatty():
+                os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+            outcomes = hub.fetch(options.names, progress=_say)
+    except hub.HubError as error:
+        return _fail(str(error), status=1)
+    if not outcomes:
+        _say("nothing is fetched yet: `asum fetch` lists what there is")
+    for outcome in outcomes:
+        for fault in outcome.faults:
+            _fail(fault, status=1)
+        if not outcome.faults:
+            print(outcome.folder)
+    return 1 if any(outcome.faults for outcome in outcomes) else 0
 
 
 def _doctor(options) -> int:
@@ -171,6 +241,24 @@ def _markdown(rows: list[dict], columns: tuple[str, ...]) -> str:
 
     lines = [columns, ("---",) * len(columns), *([cell(row.get(column)) for column in columns] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _whole_number(what: str, text: str | None, least: int) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < least:
+        raise InputError(f"{what} {text!r} is not a whole number of {least} or more")
+    return int(text)
+
+
+def _positive(what: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise InputError(f"{what} {text!r} is not a number above 0")
+    return value
 
 
 def _say(line: str) -> None:

@@ -212,6 +212,7 @@ def test_a_scale_that_cannot_decide_is_said(tmp_path, add_record, monkeypatch):
     add_record("tiny", "fp32")
     rule = {"kind": "comparisons", "table": "whisper_wer", "sizes": ["tiny"], "equivalent_within_points": 0.5, "deciding": []}
     claim = {"id": "X1", "text": "x", "where": "x", "kind": "absolute", "scale": "paper", "rule_text": "x", "rule": rule}
+    monkeypatch.setattr(papers, "names", lambda: ["derkach2024"])
     monkeypatch.setattr(papers, "load", lambda name: {"claims": [claim]})
     [judged] = claims.judge(results=tmp_path / "results")
     assert (judged["verdict"], judged["reason"]) == ("not testable", "scale mini cannot decide it: it needs paper")

@@ -58,7 +58,7 @@ def test_the_ledger_is_whole():
     assert [claim["id"] for claim in claims] == [f"A{n}" for n in range(1, 15)]
     testable = {claim["id"]: claim["rule"]["table"] for claim in claims if claim["rule"]["kind"] != "not_testable"}
     assert testable == dict.fromkeys(["A5", "A6", "A8", "A9", "A10"], "whisper_wer")
-    assert set(testable.values()) <= set(GRIDS)
+    assert set(testable.values()) <= set(GRIDS["mini"])
     assert all(claim["rule"]["until"] for claim in claims if claim["id"] not in testable)
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def study(tmp_path):
     """An empty study beside the real workflow: a notebook, checkpoints and the record files of the whole grid, all without content."""
-    for table in GRIDS:
+    for table in GRIDS["mini"]:
         for cell in planned(table):
             touch(cell.path(tmp_path / "results"))
     for path in ["notebooks/whisper_quant.ipynb", ".ci/check_book.py", *(f"checkpoints/whisper-{size}/model.safetensors" for size in SIZES)]:
@@ -71,7 +71,7 @@ def finish(study: Path) -> None:
 def test_runs_cover_every_planned_cell_and_no_other(study):
     cells = [cell for run in runs(dry_run(study)) for cell in make_row(run.pop("size"), run.pop("precisions"), run.pop("methods"), **run)]
     assert len(cells) == len(set(cells))
-    assert set(cells) == {cell for table in GRIDS for cell in planned(table)}
+    assert set(cells) == {cell for table in GRIDS["mini"] for cell in planned(table)}
 
 
 def test_nothing_to_do_when_nothing_changed(study):

@@ -10,7 +10,8 @@ from pathlib import Path
 from asum_lib.errors import InputError, choose
 
 SCALES = ("mini", "paper")
-SIZES = ("tiny", "base", "small", "medium", "large")
+SIZES = ("tiny", "base", "small", "medium", "large")  # the paper's, and the mini ladder's
+PAPER_SIZES = (*SIZES, "large-v2", "large-v3", "turbo", "tiny.en", "base.en", "small.en", "medium.en")  # what scale `paper` can run
 PRECISIONS = ("fp32", "bf16", "int8", "int4", "int4-dq", "fp4")
 METHODS = ("none", "lora", "adalora", "adalora-inactive", "full")
 RATES = ("1/40", "1")  # fine-tuning rate as a fraction of the pre-training rate; 1/40 is the paper's rule
@@ -19,7 +20,13 @@ RANK = 8
 EPOCHS = 6  # the paper's
 # The paper's six configurations of its WER table.
 PAPER_CONFIGURATIONS = (("fp32", "none"), ("int8", "none"), ("int4", "none"), ("int8", "adalora"), ("int4", "adalora"), ("fp32", "full"))
-TABLE_OF = {"howto": "whisper_wer", "howto-source": "whisper_source", "digits": "whisper_digits"}
+# The table of a corpus; the paper's own corpus is How2, whose mini counterpart is howto.
+TABLE_OF = {
+    "mini": {"howto": "whisper_wer", "howto-source": "whisper_source", "digits": "whisper_digits"},
+    "paper": {"how2": "whisper_wer", "librispeech": "whisper_librispeech", "slue-voxpopuli": "whisper_slue-voxpopuli"},
+}
+DEFAULT_CORPUS = {"mini": "howto", "paper": "librispeech"}
+FORMAT_CHECK = "format_check"  # tables of checkpoints with random weights: their records show that a path runs, and nothing else
 
 
 @dataclass(frozen=True)
@@ -59,17 +66,22 @@ def make_cell(
     method: str,
     *,
     scale: str = "mini",
-    corpus: str = "howto",
+    corpus: str = "",
     rate: str = PAPER_RATE,
     epochs: int = EPOCHS,
     seed: int = 0,
     rank: int = RANK,
     model: str = "whisper",
     split: str = "test",
+    format_check: bool = False,
 ) -> Cell:
-    """Validate and resolve one cell; raises `InputError` with the choices. What trains nothing has neither rank, rate nor seed."""
+    """Validate and resolve one cell; raises `InputError` with the choices. What trains nothing has neither rank, rate nor seed.
+
+    `corpus` is the scale's own by default. With `format_check` the cell belongs to no table of the study.
+    """
     choose("scale", scale, SCALES)
-    choose("size", size, SIZES)
+    choose("size", size, SIZES if scale == "mini" else PAPER_SIZES)
+    corpus = corpus or DEFAULT_CORPUS[scale]
     choose("precision", precision, PRECISIONS)
     choose("method", method, METHODS)
     choose("rate", rate, RATES)
@@ -81,12 +93,8 @@ def make_cell(
         raise InputError(f"epochs {epochs!r} is not a whole number of 1 or more")
     adapter = method in ("lora", "adalora", "adalora-inactive")
     trained = method != "none"
-    folder = Path(corpus).parent if corpus.endswith(".jsonl") else Path(corpus)
-    table = TABLE_OF.get(corpus, f"whisper_{folder.resolve().name}")
-    if corpus not in TABLE_OF and table in TABLE_OF.values():
-        raise InputError(f"corpus {corpus!r}: a folder of this name would write into the study's own table {table}: rename the folder")
     return Cell(
-        table=table,
+        table=_table(corpus, scale, format_check),
         scale=scale,
         model=model,
         size=size,
@@ -99,6 +107,17 @@ def make_cell(
         split=split,
         seed=seed if trained else 0,
     )
+
+
+def _table(corpus: str, scale: str, format_check: bool) -> str:
+    folder = Path(corpus).parent if corpus.endswith(".jsonl") else Path(corpus)
+    if format_check:
+        return f"{FORMAT_CHECK}_{folder.resolve().name}"
+    own = TABLE_OF[scale]
+    table = own.get(corpus, f"whisper_{folder.resolve().name}")
+    if corpus not in own and table in {name for tables in TABLE_OF.values() for name in tables.values()}:
+        raise InputError(f"corpus {corpus!r}: a folder of this name would write into the study's own table {table}: rename the folder")
+    return table
 
 
 def make_row(size: str, precisions, methods, *, rates=(PAPER_RATE,), seeds=(0,), **fixed) -> list[Cell]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, tables
-from asum_lib.study.cells import PAPER_CONFIGURATIONS, PAPER_RATE, SIZES
+from asum_lib.study.cells import PAPER_CONFIGURATIONS, PAPER_RATE, PAPER_SIZES, SIZES
 
 METHOD_NAMES = {"none": "", "lora": "LoRA", "adalora": "AdaLoRA", "adalora-inactive": "inactive AdaLoRA", "full": "full fine-tuning"}
 COLOURS = {  # Okabe and Ito's palette, told apart by the colour-blind; one colour a configuration on every page
@@ -68,7 +68,7 @@ def main_table(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     rows = tables.mark_ties(table, scale, results, configurations)
     keys = [(precision, method, None if method == "none" else rate) for precision, method, rate in configurations]
     found = {tuple(row["cell"][key] for key in ("size", "precision", "method", "rate")): row for row in rows}
-    sizes = [size for size in SIZES if any(key[0] == size for key in found)]
+    sizes = [size for size in PAPER_SIZES if any(key[0] == size for key in found)]
     keys = [key for key in keys if any((size, *key) in found for size in sizes)]
     head = "".join(f"<th>{configuration_name({'precision': p, 'method': m, 'rate': r})}</th>" for p, m, r in keys)
     body = "".join(f"<tr><th>{size}</th>{''.join(_main_cell(found.get((size, *key))) for key in keys)}</tr>" for size in sizes)
@@ -110,7 +110,7 @@ def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = R
         cell = row["cell"]
         lines.append(
             {
-                "size": f"<span hidden>{SIZES.index(cell['size'])}</span>{cell['size']}",
+                "size": f"<span hidden>{PAPER_SIZES.index(cell['size']):02d}</span>{cell['size']}",
                 "configuration": configuration_name(cell),
                 "WER, %": None if row["value"] is None else round(row["value"], 2),
                 "from": None if row["lo"] is None else round(row["lo"], 2),
@@ -241,7 +241,7 @@ def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> ob
             groups.setdefault((record.cell["size"], configuration_name(record.cell)), []).append(record)
     if not groups:
         return _nothing_yet()
-    sizes = [size for size in SIZES if any(key[0] == size for key in groups)]
+    sizes = [size for size in PAPER_SIZES if any(key[0] == size for key in groups)]
     figure, axes = _subplots(len(sizes))
     said = []
     for axis, size in zip(axes, sizes, strict=True):
@@ -519,7 +519,7 @@ def status(scale: str = "mini", results: Path = RESULTS) -> object:
     from IPython.display import HTML
 
     now, sections = records.code_digest(), []
-    for table in tables.GRIDS:
+    for table in tables.GRIDS[scale]:
         rows = tables.planned_rows(table, scale, results)
         found = [entry for row in rows for entry in row.found]
         provenances = [record.provenance for _, record in found]

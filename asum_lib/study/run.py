@@ -1,8 +1,10 @@
 """From a list of cells to their records: read what is there and fresh, measure the rest, one cell at a time.
 
-A record is fresh if its fingerprint (configuration, corpora, checkpoint, metric) is what the cell asks for. Features and
-corpora are loaded once for all cells; a failing cell becomes a record with its reason and the rest goes on; a killed run
-loses at most the cell it was in.
+A record is fresh if its fingerprint (configuration, corpora, checkpoint, metric) is what the cell asks for. All corpora and
+checkpoints are looked through, and the memory is counted, before anything long starts. Features and corpora are loaded once
+for all cells; a failing cell becomes a record with its reason and the rest goes on; a killed run loses at most the cell it
+was in, and at scale `paper` at most an epoch of its training. Started by `accelerate launch`, several processes share each
+cell's work, and the first one writes.
 """
 
 import sys
@@ -12,15 +14,24 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from asum_lib.corpora import GENERATED, Corpus, generated_fingerprint, load_corpus, log_mel
+from asum_lib.corpora import GENERATED, Corpus, dataset_revision, generated_fingerprint, load_corpus
 from asum_lib.errors import InputError
 from asum_lib.measure import wer
 from asum_lib.models import ladder
+from asum_lib.paths import cache
 from asum_lib.study import records
 from asum_lib.study.cells import Cell
+from asum_lib.training import processes
 from asum_lib.training.adapters import adapter_of
 
 EVALUATION_BATCH = 64
+# Windows decoded together at the real sizes: their keys and values for 30 s take 18 MB (tiny) to 490 MB (large) a window in float32.
+PAPER_EVALUATION_BATCH = {"tiny": 32, "base": 32, "small": 16, "medium": 8, "large": 8, "large-v2": 8, "large-v3": 8, "turbo": 32}
+# Utterances a batch. Of the paper's batch sizes only large's, 1, is in the sources at hand; the others are this study's.
+PAPER_TRAINING_BATCH = {"large": 1, "large-v2": 1, "large-v3": 1, "turbo": 1}
+MICRO_BATCH = {"medium": 2, "large": 1, "large-v2": 1, "large-v3": 1, "turbo": 1}
+PROGRESS_EVERY_S = 60.0  # while one split is transcribed
+LONG_FORM = "windows cut at the quietest 50 ms of their last quarter"
 
 
 def normalizer_of(corpus: str) -> str:
@@ -33,7 +44,8 @@ class _Row:
     """What the cells of one row share: a checkpoint and a corpus, each loaded when first asked for."""
 
     where: str
-    corpus: str
+    scale: str
+    corpus_name: str
     model: str | None  # given instead of the size's own checkpoint
     progress: Callable[[str], None]
 
@@ -44,95 +56,211 @@ class _Row:
         return load_parts(self.where)
 
     @cached_property
+    def config(self):
+        from transformers import WhisperConfig
+
+        from asum_lib.models.loading import folder_of
+
+        return WhisperConfig.from_pretrained(folder_of(self.where), local_files_only=True)
+
+    @cached_property
     def checksum(self) -> str:
         from asum_lib.models.loading import checksum
 
-        return checksum(self.where)
+        return checksum(self.where, everything=self.scale == "paper")
 
     @cached_property
-    def _splits(self) -> dict:
+    def note(self) -> str | None:
+        from asum_lib.models.loading import note
+
+        return note(self.where)
+
+    @cached_property
+    def revision(self) -> str | None:
+        from asum_lib import hub
+        from asum_lib.models.loading import folder_of
+
+        return hub.revision(folder_of(self.where))
+
+    @cached_property
+    def _corpora(self) -> dict:
         return {}
 
-    def split(self, name: str) -> tuple[Corpus, object]:
-        """Corpus split and its log-mel features."""
-        if name not in self._splits:
-            corpus = load_corpus(self.corpus, name, progress=self.progress)
-            self._splits[name] = (corpus, log_mel(corpus, self.parts[1]))
-        return self._splits[name]
+    @cached_property
+    def _features(self) -> dict:
+        return {}
+
+    def corpus(self, split: str) -> Corpus:
+        if split not in self._corpora:
+            self._corpora[split] = load_corpus(self.corpus_name, split, progress=self.progress)
+        return self._corpora[split]
+
+    def features(self, split: str):
+        """Log-mel features of a split, `corpora.features.Features`."""
+        from asum_lib.corpora.features import log_mel
+
+        if split not in self._features:
+            self._features[split] = log_mel(self.corpus(split), self.parts[1], self.progress)
+        return self._features[split]
 
 
 def run_cells(
     cells: list[Cell], *, model: str | None = None, results: Path, notebook: str | None = None, progress: Callable[[str], None] | None = None
 ) -> list[tuple[Path, records.Record]]:
-    """Records of `cells`, in order. `model` overrides the checkpoint (a local folder or a Hub name)."""
+    """Records of `cells`, in order. `model` overrides the checkpoint (a local folder or a Hub name).
+
+    Raises `InputError` for a faulty corpus or checkpoint, or too little memory, before the first cell is measured.
+    """
     from asum_lib.models.loading import source
 
     progress = progress or (lambda line: print(line, file=sys.stderr, flush=True))
+    if not processes.is_main():
+        progress = _silent
     rows: dict[tuple, _Row] = {}
-    result = []
-    for number, cell in enumerate(cells, start=1):
+    work = []
+    for cell in cells:
         where = source(cell.scale, cell.size, model)
-        row = rows.setdefault((where, cell.corpus), _Row(where, cell.corpus, model, progress))
-        label = f"[{number}/{len(cells)}] {cell.name} on {Path(cell.corpus).name}"
-        path = cell.path(results)
+        row = rows.setdefault((where, cell.corpus), _Row(where, cell.scale, cell.corpus, model, progress))
         config, fingerprint = _resolve(cell, row)
-        if path.is_file() and (found := records.read(path)).fingerprint == fingerprint and found.status == "ok":
-            progress(f"{label}: already measured, WER {found.metrics['wer_pct'].value:.1f} %")
-            result.append((path, found))
-            continue
-        progress(f"{label}: measuring")
-        record, samples = _measure(cell, row, config, fingerprint, notebook, progress)
-        record = records.write(record, path, samples)
-        outcome = f"WER {record.metrics['wer_pct'].value:.1f} %" if record.status == "ok" else f"failed: {record.reason}"
-        progress(f"{label}: {outcome} ({sum(t or 0 for t in record.time_s.values()):.0f} s)")
-        result.append((path, record))
+        path = cell.path(results)
+        there = path.is_file() and (found := records.read(path)).fingerprint == fingerprint and found.status == "ok"
+        work.append((cell, row, path, config, fingerprint, found if there else None))
+    _check_memory([(cell, row) for cell, row, _, _, _, found in work if not found])
+    processes.barrier()  # every process has seen which records are there before the first is written
+    result = []
+    for number, (cell, row, path, config, fingerprint, found) in enumerate(work, start=1):
+        label = f"[{number}/{len(work)}] {cell.name} on {Path(cell.corpus).name}"
+        if found:
+            progress(f"{label}: already measured, WER {_wer(found)}")
+        else:
+            progress(f"{label}: measuring")
+            found = _measure_and_write(cell, row, path, config, fingerprint, notebook, progress)
+            outcome = f"WER {_wer(found)}" if found.status == "ok" else f"failed: {found.reason}"
+            progress(f"{label}: {outcome} ({sum(t or 0 for t in found.time_s.values()):.0f} s)")
+        result.append((path, found))
     return result
+
+
+def evaluation_batch(scale: str, size: str) -> int:
+    """Windows decoded together. A part of the configuration, since it moves the last digits, and so not fitted to the machine."""
+    return EVALUATION_BATCH if scale == "mini" else PAPER_EVALUATION_BATCH[size.removesuffix(".en")]
+
+
+def execution_of(cell: Cell):
+    """How training is fitted to a GPU of 24 GB; none of it changes the result in exact arithmetic, but for `autocast`.
+
+    `autocast` is bfloat16 at scale `paper` on a GPU that computes in it.
+    """
+    import torch
+
+    from asum_lib.training.finetune import Execution
+
+    if cell.scale == "mini":
+        return Execution()
+    quick = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    size = cell.size.removesuffix(".en")
+    return Execution(MICRO_BATCH.get(size), gradient_checkpointing=size in MICRO_BATCH, autocast="bfloat16" if quick else None)
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _wer(record: records.Record) -> str:
+    value = record.metrics["wer_pct"].value
+    return f"{value:.1f} %"
 
 
 def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
     """The fully resolved configuration, and the fingerprint that holds its record to it."""
-    from asum_lib.models.loading import QUANTISATION
+    from asum_lib.models.loading import QUANTISATION, compute_dtype
 
     adapter = adapter_of(cell.method, cell.rank)
-    training = _training(cell)
+    training = training_of(cell)
     config = {
         "checkpoint": cell.model if Path(row.where).is_dir() else row.where,
         "quantisation": QUANTISATION.get(cell.precision),
-        "dtype": "bfloat16" if cell.precision == "bf16" else "float32",
+        "dtype": compute_dtype(cell.precision),
         "adapter": asdict(adapter) if adapter else None,
         "training": asdict(training) if training else None,
         "seed": cell.seed,
-        "decoding": {"strategy": "greedy", "batch_size": EVALUATION_BATCH},
+        "decoding": {"strategy": "greedy", "batch_size": evaluation_batch(cell.scale, cell.size)},
         "normalizer": normalizer_of(cell.corpus),
     }
+    if cell.corpus not in GENERATED:
+        config["decoding"]["long_form"] = LONG_FORM
+    if row.note:
+        config["checkpoint_note"] = row.note
+    if training and cell.scale == "paper":
+        config["autocast"] = execution_of(cell).autocast
     splits = ("train", "dev", cell.split) if training else (cell.split,)
-    data = {split: _corpus_fingerprint(cell.corpus, split, row) for split in splits}
+    data = {split: _corpus_fingerprint(split, row) for split in splits}
     return config, records.fingerprint(config, data, row.checksum, wer.signature(normalizer_of(cell.corpus)))
 
 
-def _corpus_fingerprint(corpus: str, split: str, row: _Row) -> str:
-    return generated_fingerprint(corpus, split) or row.split(split)[0].fingerprint
+def _corpus_fingerprint(split: str, row: _Row) -> str:
+    return generated_fingerprint(row.corpus_name, split) or row.corpus(split).fingerprint
 
 
-def _training(cell: Cell):
-    """Hyper-parameters of a cell: its rate times the pre-training rate of its size, of the real ladder at scale `paper`."""
+def training_of(cell: Cell):
+    """Hyper-parameters of a cell, None where nothing is trained: its rate times the pre-training rate of its size.
+
+    At scale `paper` that is the real size's rate, large's for the later large ones too.
+    """
     from asum_lib.training.finetune import Training
 
     if cell.method == "none":
         return None
-    rung = ladder.LADDER[cell.size]
-    peak_lr = rung.peak_lr if cell.scale == "mini" else rung.real_peak_lr
     numerator, _, denominator = cell.rate.partition("/")
-    return Training(learning_rate=peak_lr * int(numerator) / int(denominator or 1), epochs=cell.epochs)
+    size = cell.size.removesuffix(".en")
+    rung = ladder.LADDER.get(size, ladder.LADDER["large"])
+    peak_lr = rung.peak_lr if cell.scale == "mini" else rung.real_peak_lr
+    batch_size = Training.batch_size if cell.scale == "mini" else PAPER_TRAINING_BATCH.get(size, Training.batch_size)
+    return Training(learning_rate=peak_lr * int(numerator) / int(denominator or 1), epochs=cell.epochs, batch_size=batch_size)
 
 
-def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, progress) -> tuple[records.Record, list[dict]]:
+def _check_memory(work: list[tuple[Cell, _Row]]) -> None:
+    """Refuse what cannot fit before anything starts; every cell that is too big is named."""
+    from asum_lib.measure.memory import Plan, check_memory
+    from asum_lib.models.loading import device
+
+    refused = {}
+    for cell, row in work:
+        execution, training = execution_of(cell), training_of(cell)
+        at_once = (execution.micro_batch_size or training.batch_size) if training else 1
+        batches = {"batch_size": evaluation_batch(cell.scale, cell.size), "train_batch_size": at_once}
+        more = {"gradient_checkpointing": execution.gradient_checkpointing, "rank": cell.rank or 0, "on_gpu": device() != "cpu"}
+        try:
+            check_memory(Plan(row.config, cell.precision, cell.method, **batches, **more))
+        except InputError as error:
+            refused[cell.name] = str(error)
+    if refused:
+        names = ", ".join(refused)
+        raise InputError(f"{len(refused)} of {len(work)} cells to measure do not fit ({names}): {next(iter(refused.values()))}")
+
+
+def _measure_and_write(cell: Cell, row: _Row, path: Path, config: dict, fingerprint: str, notebook, progress) -> records.Record:
+    """Measure in every process, write in the first; a state of training that a killed run left is used, and removed in the end."""
+    from asum_lib.training.state import Resume, discard
+
+    resume = Resume(cache() / "training" / fingerprint[:32], fingerprint) if cell.scale == "paper" and cell.method != "none" else None
+    record, samples = _measure(cell, row, config, fingerprint, notebook, resume, progress)
+    if processes.is_main():
+        record = records.write(record, path, samples)
+        if resume and record.status == "ok":
+            discard(resume)
+    processes.barrier()
+    return record
+
+
+def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, resume, progress) -> tuple[records.Record, list[dict]]:
     provenance = records.provenance(_command(cell, row.model), notebook, records.now())  # before: the code that is running now
     fixed = {"schema": records.SCHEMA, "fingerprint": fingerprint, "table": cell.table, "scale": cell.scale}
     fixed |= {"cell": cell.as_dict(), "config": config}
     try:
-        measured, samples = _run(cell, row, progress)
+        measured, samples = _run(cell, row, resume, progress)
         outcome = {"status": "ok", "reason": None, **measured}
+        fixed["config"] = config | {"execution": outcome.pop("execution")}
     except InputError:
         raise
     except (RuntimeError, MemoryError, ArithmeticError, NotImplementedError) as error:
@@ -148,7 +276,12 @@ def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, pr
             "rtfx": None,
             "history": [],
         }
-    provenance |= {"dataset_fingerprint": _corpus_fingerprint(cell.corpus, cell.split, row), "finished_at": records.now()}
+    provenance |= {
+        "model_revision": row.revision,
+        "dataset_revision": dataset_revision(cell.corpus),
+        "dataset_fingerprint": _corpus_fingerprint(cell.split, row),
+        "finished_at": records.now(),
+    }
     return records.Record(**fixed, **outcome, samples=None, provenance=provenance), samples
 
 
@@ -164,49 +297,29 @@ def _command(cell: Cell, model: str | None) -> str:
     return "asum run whisper_quant " + " ".join(f"-p '{name}={value}'" for name, value in given.items())
 
 
-def _run(cell: Cell, row: _Row, progress) -> tuple[dict, list[dict]]:
+def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     """Load, quantise, adapt, train, evaluate."""
     from asum_lib.measure.memory import parameter_counts, weights_bytes
     from asum_lib.measure.stats import ratio_interval
     from asum_lib.models.loading import load
-    from asum_lib.models.transcribe import transcribe
     from asum_lib.training.adapters import kept_rank_mean
-    from asum_lib.training.finetune import Split, finetune
 
     clock = time.perf_counter
-    corpus, features = row.split(cell.split)
+    corpus, features = row.corpus(cell.split), row.features(cell.split)
     start = clock()
     speech = load(row.where, cell.precision)
-    model, load_s, train_s, history, samples = speech.model, clock() - start, None, [], []
+    load_s = clock() - start
+    execution = {"processes": processes.world(), "windows": len(features)}
     if cell.method == "none":
+        model, history, samples, train_s = speech.model, [], [], None
         model.requires_grad_(False)
     else:
-        train, train_features = row.split("train")
-        dev, dev_features = row.split("dev")
-        evaluate_s = 0.0
-
-        def evaluate(current) -> dict:
-            nonlocal evaluate_s
-            begun = clock()
-            hypotheses = transcribe(current, speech.tokenizer, dev_features, EVALUATION_BATCH, speech.generate)
-            counts = wer.count_errors(dev.texts, hypotheses, normalizer_of(cell.corpus))
-            epoch = len({sample["epoch"] for sample in samples})
-            for utterance, hypothesis, count in zip(dev.utterances, hypotheses, counts, strict=True):
-                samples.append(
-                    {"split": "dev", "epoch": epoch, "id": utterance.id, "hypothesis": hypothesis, "errors": count.errors, "words": count.words}
-                )
-            evaluate_s += clock() - begun
-            totals = {"dev_errors": sum(c.errors for c in counts), "dev_words": sum(c.words for c in counts)}
-            return totals | {"dev_wer_pct": wer.wer_pct(counts)}
-
-        start = clock()
-        training, adapter = _training(cell), adapter_of(cell.method, cell.rank)
-        model, history = finetune(speech, Split(train_features, train.texts), training, adapter, cell.seed, evaluate, progress)
-        train_s = clock() - start - evaluate_s
+        model, history, samples, train_s, about = _train(cell, row, speech, resume, progress)
+        execution |= about
 
     start = clock()
-    hypotheses = transcribe(model, speech.tokenizer, features, EVALUATION_BATCH, speech.generate)
-    evaluate_test_s = clock() - start
+    hypotheses = _hear(cell, model, speech.tokenizer, features, progress)
+    evaluate_s = clock() - start
     counts = wer.count_errors(corpus.texts, hypotheses, normalizer_of(cell.corpus))
     for utterance, hypothesis, count in zip(corpus.utterances, hypotheses, counts, strict=True):
         samples.append(
@@ -221,8 +334,62 @@ def _run(cell: Cell, row: _Row, progress) -> tuple[dict, list[dict]]:
         "metrics": {"wer_pct": metric},
         "memory_bytes": records.unmeasured(records.MEMORY_BYTES, weights=weights_bytes(model), footprint=speech.model.get_memory_footprint()),
         "params": {"total": total, "trainable": trainable, "kept_rank_mean": kept_rank_mean(model)},
-        "time_s": {"load": round(load_s, 3), "train": train_s and round(train_s, 3), "evaluate": round(evaluate_test_s, 3)},
+        "time_s": {"load": round(load_s, 3), "train": train_s and round(train_s, 3), "evaluate": round(evaluate_s, 3)},
         "audio_s": round(corpus.audio_s, 3),
-        "rtfx": round(corpus.audio_s / evaluate_test_s, 2),
+        "rtfx": round(corpus.audio_s / evaluate_s, 2),
         "history": history,
+        "execution": execution,
     }, samples
+
+
+def _hear(cell: Cell, model, tokenizer, features, progress) -> list[str]:
+    """Hypotheses of all utterances; every process transcribes its share of them and gets them all."""
+    from asum_lib.models.transcribe import transcribe
+
+    said_s = time.monotonic()
+
+    def say(done: int) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s > PROGRESS_EVERY_S:
+            said_s = time.monotonic()
+            progress(f"{cell.name}: {done} of {len(mine)} windows transcribed")
+
+    mine = features.of(processes.share(features.utterance_count))
+    batch = evaluation_batch(cell.scale, cell.size)
+    return processes.together(lambda: transcribe(model, tokenizer, mine, batch, say))
+
+
+def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, list[dict], list[dict], float, dict]:
+    """(trained model, history, dev samples of every epoch, seconds in training, what the training split gave)."""
+    from asum_lib.training.finetune import Split, finetune
+
+    train, train_features = row.corpus("train"), row.features("train").whole_utterances()
+    dev, dev_features = row.corpus("dev"), row.features("dev")
+    texts = [train.utterances[index].text for index in train_features.utterances]
+    if left_out := len(train.utterances) - len(texts):  # a window of a longer utterance has no transcript of its own
+        progress(f"{cell.name}: {left_out} of {len(train.utterances)} training utterances are longer than the model's window and left out")
+    kept = resume.kept if resume else {}
+    kept.setdefault("samples", [])
+    evaluate_s = 0.0
+
+    def evaluate(current) -> dict:
+        nonlocal evaluate_s
+        start = time.perf_counter()
+        hypotheses = _hear(cell, current, speech.tokenizer, dev_features, progress)
+        counts = wer.count_errors(dev.texts, hypotheses, normalizer_of(cell.corpus))
+        epoch = len({sample["epoch"] for sample in kept["samples"]})
+        for utterance, hypothesis, count in zip(dev.utterances, hypotheses, counts, strict=True):
+            errors = {"errors": count.errors, "words": count.words}
+            kept["samples"].append({"split": "dev", "epoch": epoch, "id": utterance.id, "hypothesis": hypothesis} | errors)
+        totals = {"dev_errors": sum(c.errors for c in counts), "dev_words": sum(c.words for c in counts)}
+        evaluate_s += time.perf_counter() - start
+        return totals | {"dev_wer_pct": wer.wer_pct(counts)}
+
+    execution = execution_of(cell)
+    start = time.perf_counter()
+    model, history = finetune(
+        speech, Split(train_features, texts), training_of(cell), adapter_of(cell.method, cell.rank), cell.seed, evaluate, progress, execution, resume
+    )
+    train_s = kept.get("train_s", time.perf_counter() - start - evaluate_s)  # where a run was resumed, the time of all its starts
+    about = asdict(execution) | {"train_utterances": len(texts), "train_left_out": left_out}
+    return model, history, list(kept["samples"]), train_s, about

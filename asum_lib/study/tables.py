@@ -29,10 +29,17 @@ _PAPER = [(precision, method, PAPER_RATE) for precision, method in PAPER_CONFIGU
 _FULL_RATE = [("int8", "adalora", "1"), ("int4", "adalora", "1")]
 _ADDED = [*_FULL_RATE, ("fp32", "full", "1"), ("int8", "adalora-inactive", PAPER_RATE)]
 _OTHER_PRECISIONS = [("bf16", "none", PAPER_RATE), ("fp4", "none", PAPER_RATE)]
-GRIDS = {
-    "whisper_wer": {"corpus": "howto", "sizes": SIZES, "configurations": _PAPER + _ADDED + _OTHER_PRECISIONS},
-    "whisper_source": {"corpus": "howto-source", "sizes": SIZES, "configurations": [("fp32", "none", PAPER_RATE)]},
-    "whisper_digits": {"corpus": "digits", "sizes": ("tiny", "small", "large"), "configurations": _PAPER + _FULL_RATE, "seeds": SEEDS[:1]},
+GRIDS = {  # by scale
+    "mini": {
+        "whisper_wer": {"corpus": "howto", "sizes": SIZES, "configurations": _PAPER + _ADDED + _OTHER_PRECISIONS},
+        "whisper_source": {"corpus": "howto-source", "sizes": SIZES, "configurations": [("fp32", "none", PAPER_RATE)]},
+        "whisper_digits": {"corpus": "digits", "sizes": ("tiny", "small", "large"), "configurations": _PAPER + _FULL_RATE, "seeds": SEEDS[:1]},
+    },
+    "paper": {
+        "whisper_wer": {"corpus": "how2", "sizes": SIZES, "configurations": _PAPER},
+        "whisper_librispeech": {"corpus": "librispeech", "sizes": SIZES, "configurations": _PAPER},
+        "whisper_slue-voxpopuli": {"corpus": "slue-voxpopuli", "sizes": SIZES, "configurations": _PAPER},
+    },
 }
 IDENTITY = ("model", "size", "precision", "method", "rank", "rate", "epochs", "corpus", "split")  # of a row: a cell without its seed
 
@@ -65,8 +72,8 @@ class Row:
 
 def planned(table: str, scale: str = "mini") -> list[Cell]:
     """Every cell of the grid of `table`, seeds included; what trains nothing has seed 0 alone."""
-    choose("table", table, GRIDS)
-    grid = GRIDS[table]
+    choose("table", table, GRIDS[scale])
+    grid = GRIDS[scale][table]
     return [
         make_cell(size, precision, method, scale=scale, corpus=grid["corpus"], rate=rate, seed=seed)
         for precision, method, rate in grid["configurations"]
@@ -82,9 +89,9 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
     """
     choose("scale", scale, SCALES)
     folders = sorted(path.name for path in (Path(results) / scale).glob("*") if path.is_dir())
-    choose("table", table, dict.fromkeys([*GRIDS, *folders]))
+    choose("table", table, dict.fromkeys([*GRIDS[scale], *folders]))
     seeds: dict[tuple, list[int]] = {}
-    for cell in planned(table, scale) if table in GRIDS else []:
+    for cell in planned(table, scale) if table in GRIDS[scale] else []:
         seeds.setdefault(_identity(cell.as_dict()), []).append(cell.seed)
     found: dict[tuple, list] = {key: [] for key in seeds}
     for path, record in records.load(results, scale, table):

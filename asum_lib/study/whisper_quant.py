@@ -29,22 +29,24 @@ def run(
     rates: list = (PAPER_RATE,),
     seeds: list = (0,),
     epochs: int = EPOCHS,
-    corpus: str = "howto",
+    corpus: str = "",
     model: str = "",
     results_dir: str = "",
 ) -> Row:
     """Measure (or read, where fresh) every cell of the row and return it; progress goes to stderr.
 
-    `model` replaces the size's own checkpoint and names the records; `results_dir` defaults to the study's own folder.
+    `corpus` is the scale's own by default (howto, or LibriSpeech); `model` replaces the size's own checkpoint and names the
+    records; `results_dir` defaults to the study's own folder.
     """
+    from asum_lib.models.loading import note
     from asum_lib.study.run import run_cells
 
-    named = {"model": Path(model).name} if model else {}
+    named = {"model": Path(model).name, "format_check": bool(note(model))} if model else {}
     cells = make_row(size, precisions, methods, rates=rates, seeds=seeds, scale=scale, corpus=corpus, epochs=epochs, **named)
     results = Path(results_dir) if results_dir else RESULTS
     measured = run_cells(cells, model=model or None, results=results, notebook="notebooks/whisper_quant.ipynb")
     paths, found = zip(*measured, strict=True)
-    return Row(size, scale, corpus, paths, found)
+    return Row(size, scale, cells[0].corpus, paths, found)
 
 
 def rescore(row: Row, position: int = 0) -> dict:

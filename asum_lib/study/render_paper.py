@@ -1,0 +1,204 @@
+"""How scale paper and the last verification are shown, as HTML like in `render`, whose helpers are used here.
+
+Every function says so in a sentence where there is nothing yet. They measure nothing and type no measured figure. All text
+from data is escaped. The records of a checkpoint of random weights are shown by `format_check` alone, without their WER.
+"""
+
+import html
+from pathlib import Path
+
+from asum_lib import papers
+from asum_lib.paths import RESULTS
+from asum_lib.study import calibration, records, tables, verify
+from asum_lib.study.cells import FORMAT_CHECK
+from asum_lib.study.render import _link, configuration_name
+
+STATE_COLOURS = {"calibrated": "success", "off": "danger", "not measured": "secondary", "no published figure": "secondary"}
+VERDICT_COLOURS = {"same": "success", "within": "info", "drifted": "danger", "failed": "danger", "stale": "warning", "planned": "secondary"}
+
+
+def calibration_table(results: Path = RESULTS) -> object:
+    """Every checkpoint: its published WER with status and source, ours with its interval, and the state."""
+    lines = []
+    for size in calibration.sizes():
+        found = calibration.calibration(size, results)
+        published = found.published_status if found.published is None else f"{found.published:g} ({found.published_status})"
+        published = f'<span title="{html.escape(found.published_source)}">{html.escape(published)}</span>'
+        ours = "" if found.measured is None else f"{found.measured:.2f} ({found.lo:.2f} to {found.hi:.2f})"
+        ours = _link(found.record, ours) if found.record and ours else ours
+        why = "" if found.state == "calibrated" else html.escape(found.reason)
+        lines.append([size, published, ours, found.n or "", _badge(found.state, STATE_COLOURS), why])
+    return _html(_table(("checkpoint", "published WER, %", "ours, % (95 % interval)", "utterances", "state", "why"), lines))
+
+
+def requirements() -> object:
+    """What `asum fetch` gets: the command of each checkpoint and corpus, its pinned revision, and the bytes known beforehand."""
+    from asum_lib import hub
+
+    lines = []
+    for repository in hub.repositories():
+        known = [file.size_bytes for file in repository.pinned if file.size_bytes]
+        shards = [pattern for pattern in repository.required if pattern.endswith((".parquet", ".safetensors"))]
+        size = f"{'' if len(known) >= len(shards) else 'more than '}{sum(known) / 1e9:.2f} GB" if known else "said at the first fetch"
+        revision = f"<code>{html.escape(repository.revision[:8])}</code>" if repository.revision else "pinned at the first fetch"
+        access = "its conditions must be accepted on its page once" if repository.gated else "open"
+        lines.append([f"<code>asum fetch {html.escape(repository.name)}</code>", html.escape(repository.repo_id), revision, size, access])
+    return _html(_table(("command", "repository on the Hub", "revision", "size of the large files", "access"), lines))
+
+
+def measured_tables(results: Path = RESULTS) -> object:
+    """Every table of scale paper that has records, each row with what its checkpoint's calibration makes it say."""
+    folders = sorted(path.name for path in (Path(results) / "paper").glob("*") if path.is_dir() and not path.name.startswith(FORMAT_CHECK))
+    parts = []
+    for name in folders:
+        rows = [row for row in tables.rows(name, "paper", results) if row["records"]]
+        if rows:
+            caveats = {size: calibration.caveat(size, results) for size in dict.fromkeys(row["cell"]["size"] for row in rows)}
+            lines = [_measured_line(row, caveats[row["cell"]["size"]]) for row in rows]
+            titles = ("size", "configuration", "WER, % (95 % interval)", "utterances", "seeds", "weights, MB", "status", "calibration")
+            parts.append(f"<h3>{html.escape(name)}</h3>{_table(titles, lines)}")
+    return _html("".join(parts) or "<p>Not measured yet: there is no record at scale paper.</p>")
+
+
+def _measured_line(row: dict, caveat: str | None) -> list:
+    value = "" if row["value"] is None else _link(row["records"][0], f"{row['value']:.1f}") + f" ({row['lo']:.1f} to {row['hi']:.1f})"
+    weights = "" if row["weights_bytes"] is None else f"{row['weights_bytes'] / 1e6:,.0f}"
+    status = html.escape(row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}")
+    state = _badge("calibrated", STATE_COLOURS) if caveat is None else html.escape(caveat)
+    return [row["cell"]["size"], configuration_name(row["cell"]), value, row["n"] or "", len(row["seeds"]) or "", weights, status, state]
+
+
+def hyper_parameters() -> object:
+    """What a trained cell uses at scale paper, from the code, and where each value comes from."""
+    from asum_lib.study.cells import EPOCHS, SIZES, make_cell
+    from asum_lib.study.run import execution_of, training_of
+    from asum_lib.training.adapters import adapter_of
+
+    lines = []
+    for size in SIZES:
+        cell = make_cell(size, "int8", "adalora", scale="paper", corpus="librispeech")
+        training, execution, adapter = training_of(cell), execution_of(cell), adapter_of(cell.method, cell.rank)
+        rate = papers.value("derkach2024", "learning_rates", size=size)
+        agrees = rate["value"] is not None and abs(training.learning_rate - rate["value"]) <= 1e-9
+        source = f"Table 5 ({rate['status']})" if agrees else f"ours; Table 5: {rate['value']:g} ({rate['status']})"
+        batch_source = "the paper's (secondary)" if rate["note"] == f"with batch {training.batch_size}" else "ours"
+        lines.append(
+            [
+                size,
+                f"{training.learning_rate:.4g}",
+                html.escape(source),
+                training.batch_size,
+                batch_source,
+                execution.micro_batch_size or "all",
+                "yes" if execution.gradient_checkpointing else "no",
+                f"{training.epochs}",
+                "the paper's (secondary)" if training.epochs == EPOCHS else "ours",
+                f"{adapter.target_r}, from {adapter.init_r}",
+                f"{training.warmup_share:g}",
+                f"{training.max_grad_norm:g}",
+            ]
+        )
+    titles = ("size", "learning rate", "source", "batch", "source", "of it at once", "gradient checkpointing", "epochs", "source")
+    titles += ("rank (ours)", "warm-up share (ours)", "gradient norm (ours)")
+    return _html(_table(titles, lines))
+
+
+def format_check(results: Path = RESULTS) -> object:
+    """The runs on random weights: what was read and how fast. Their WER means nothing, and is not shown."""
+    folders = sorted((Path(results) / "paper").glob(f"{FORMAT_CHECK}*"))
+    found = [entry for folder in folders for entry in records.load(results, "paper", folder.name)]
+    if not found:
+        return _html("<p>No record of this yet.</p>")
+    lines = []
+    for path, record in found:
+        test = [row for row in records.samples_of(record, path) if row["split"] == record.cell["split"]]
+        windows = record.config.get("execution", {}).get("windows")
+        status = record.status if record.reason is None else f"{record.status}: {record.reason}"
+        lines.append(
+            [
+                _link(f"{Path(results).name}/{path.relative_to(results).as_posix()}", path.stem),
+                html.escape(record.table.removeprefix(f"{FORMAT_CHECK}_")),
+                len(test) or "",
+                windows or "",
+                "" if record.audio_s is None else f"{record.audio_s:,.0f}",
+                "" if record.rtfx is None else f"{record.rtfx:.1f}",
+                html.escape(configuration_name(record.cell)),
+                html.escape(record.provenance["accelerator"] or record.provenance["cpu"] or ""),
+                html.escape(status),
+            ]
+        )
+    titles = ("record", "corpus", "utterances", "windows", "audio, s", "audio seconds a second", "configuration", "on", "status")
+    caption = "Random weights, format check only: no figure of these runs says anything on recognition."
+    return _html(_table(titles, lines, caption))
+
+
+def verification_summary(results: Path = RESULTS) -> object:
+    """When and where the last verification ran, and what came out, in a few lines."""
+    found = verify.read(results)
+    if found is None:
+        return _html("<p>The records have not been verified yet: <code>asum verify</code> does it.</p>")
+    verdicts = [cell.verdict for cell in found.cells]
+    counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in verify.VERDICTS if verdict in verdicts) or "none"
+    machine = found.machine
+    seconds = sum(cell.took_s or 0 for cell in found.cells)
+    where = f"{machine['cpu']}, {machine['threads']} threads, accelerator {machine['accelerator'] or 'none'}, "
+    where += f"Python {machine['python']}, {machine['os']}"
+    commit = (machine["git_commit"] or "unknown")[:8] + (" with changes" if machine["git_dirty"] else "")
+    code = f"commit {commit}, measuring code {machine['code_digest'][:8]}"
+    lines = {
+        "outcome": _badge("holds" if found.holds else "does not hold", {"holds": "success", "does not hold": "danger"}),
+        "finished": html.escape(found.finished_at),
+        "scored again": f"{found.rescored} records, {len(found.mismatches)} mismatches",
+        "measured again": f"{len(found.cells)} cells in {seconds:.0f} s: {counted}",
+        "tables": html.escape(f"{', '.join(found.tables)} at scale {found.scale}"),
+        "machine": html.escape(where),
+        "code": html.escape(code),
+        "libraries": html.escape(", ".join(f"{name} {version}" for name, version in machine["packages"].items())),
+        "command": f"<code>{html.escape(found.command)}</code>",
+    }
+    body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in lines.items())
+    items = [f"{mismatch.record}: {mismatch.reason}" for mismatch in found.mismatches] + found.notes
+    listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
+    return _html(f'<div class="asum-scroll"><table class="table">{body}</table></div>' + (f"<ul>{listed}</ul>" if listed else ""))
+
+
+def verification_table(results: Path = RESULTS) -> object:
+    """The cells of the last verification: recorded and new value, paired difference, and how many transcripts differ."""
+    found = verify.read(results)
+    if found is None or not found.cells:
+        return _html("<p>No cell has been measured again yet.</p>")
+    lines = []
+    for cell in found.cells:
+        apart = "" if cell.difference is None else f"{cell.difference:+.2f} ({cell.difference_lo:+.2f} to {cell.difference_hi:+.2f})"
+        name = Path(cell.record).stem
+        lines.append(
+            [
+                html.escape(Path(cell.record).parent.name),
+                _link(cell.record, name) if (Path(results).parent / cell.record).is_file() else html.escape(name),
+                f"{cell.recorded:.2f} ({cell.lo:.2f} to {cell.hi:.2f})",
+                "" if cell.value is None else f"{cell.value:.2f}",
+                apart,
+                "" if cell.differing is None else f"{cell.differing} of {cell.utterances}",
+                "" if cell.took_s is None else f"{cell.took_s:.0f} ({cell.expected_s:.0f})",
+                _badge(cell.verdict, VERDICT_COLOURS) + (f" {html.escape(cell.reason)}" if cell.reason else ""),
+            ]
+        )
+    titles = ("table", "record", "recorded WER, % (95 % interval)", "now, %", "difference, points", "other transcripts", "seconds (then)", "verdict")
+    return _html(_table(titles, lines))
+
+
+def _badge(word: str, colours: dict[str, str]) -> str:
+    return f'<span class="badge text-bg-{colours[word]}">{word}</span>'
+
+
+def _table(titles, lines, caption: str = "") -> str:
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(f"<td>{field}</td>" for field in line) + "</tr>" for line in lines)
+    said = f"<caption>{caption}</caption>" if caption else ""
+    return f'<div class="asum-scroll"><table class="table">{said}<tr>{head}</tr>{body}</table></div>'
+
+
+def _html(text: str) -> object:
+    from IPython.display import HTML
+
+    return HTML(text)

@@ -1,0 +1,415 @@
+"""Verification must find what is wrong: each fault below is made by hand, and each verdict is reached."""
+
+import gzip
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from asum_lib import cli
+from asum_lib.corpora import howto, materialize
+from asum_lib.errors import InputError
+from asum_lib.measure import stats, wer
+from asum_lib.study import records, render_paper, run, verify
+from asum_lib.study.cells import make_cell
+
+SPOKEN = [f"put cup {i} on the left of the table" for i in range(20)]  # 9 words each
+
+
+def heard(errors: int) -> list[str]:
+    """What a model writes that takes one word for another in the first `errors` utterances."""
+    return [text.replace("left", "right") if i < errors else text for i, text in enumerate(SPOKEN)]
+
+
+def write_record(results, cell, hypotheses, *, train_s=None, reason=None, fingerprint=None, dev_errors=None):
+    """A record as a run would have written it, from its transcripts."""
+    counts = wer.count_errors(SPOKEN, hypotheses, "none")
+    value, lo, hi = stats.ratio_interval([[count.errors for count in counts]], [count.words for count in counts])
+    rows = zip(SPOKEN, hypotheses, counts, strict=True)
+    samples = [{"split": "test", "id": f"u{i:02d}", "reference": r, "hypothesis": h} | asdict(c) for i, (r, h, c) in enumerate(rows)]
+    history = []
+    if dev_errors is not None:
+        samples.append({"split": "dev", "epoch": 0, "id": "d0", "hypothesis": "", "errors": 4, "words": 9})
+        history = [dict.fromkeys(records.EPOCH) | {"epoch": 0, "step": 0, "dev_errors": dev_errors, "dev_words": 9}]
+    path = cell.path(results)
+    metric = records.Metric(value, lo, hi, "%", "lower", wer.signature("none"), len(SPOKEN))
+    record = records.Record(
+        schema=records.SCHEMA,
+        fingerprint=fingerprint or f"made of {cell.name}",
+        table=cell.table,
+        scale=cell.scale,
+        status="failed" if reason else "ok",
+        reason=reason,
+        cell=cell.as_dict(),
+        config={"normalizer": "none"},
+        metrics={} if reason else {"wer_pct": metric},
+        memory_bytes=records.unmeasured(records.MEMORY_BYTES),
+        params=records.unmeasured(records.PARAMS),
+        time_s=records.unmeasured(records.TIME_S, load=1.0, train=train_s, evaluate=2.0),
+        audio_s=40.0,
+        rtfx=20.0,
+        history=history,
+        samples=None,
+        provenance=dict.fromkeys(records.PROVENANCE),
+    )
+    return path, records.write(record, path, [] if reason else samples)
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Says what a cell measured again gives: `now(errors=3)`; without a call every cell gives its record's 5 errors again."""
+    given = {"errors": 5}
+
+    def run_cells(cells, *, results, progress, **others):
+        options = {key: value for key, value in given.items() if key != "errors"}
+        if "raises" in options:
+            raise options["raises"]
+        return [write_record(results, cell, heard(given["errors"]), **options) for cell in cells]
+
+    monkeypatch.setattr(run, "run_cells", run_cells)
+    return given.update
+
+
+def add(results, size="tiny", precision="fp32", method="none", errors=5, **options):
+    return write_record(results, make_cell(size, precision, method), heard(errors), **options)
+
+
+def edit(path, change):
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def test_equal_transcripts_are_the_same(results, now):
+    add(results)
+    found = verify.verify("whisper_wer", results=results)
+    [cell] = found.cells
+    assert (cell.verdict, cell.differing, cell.utterances, cell.difference) == ("same", 0, 20, 0.0)
+    assert cell.record == "results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json"
+    assert cell.recorded == cell.value == pytest.approx(100 * 5 / 180)
+    assert found.holds
+
+
+def test_a_value_inside_the_recorded_interval_is_within(results, now):
+    """5 of 180 words were wrong, and 6 are now: 2.78 and 3.33 %, where the interval reaches to 5 %."""
+    add(results)
+    now(errors=6)
+    found = verify.verify("whisper_wer", results=results)
+    [cell] = found.cells
+    assert cell.hi == pytest.approx(5.0)
+    assert (cell.verdict, cell.differing) == ("within", 1)
+    assert cell.difference == pytest.approx(100 / 180)
+    assert cell.difference_lo <= cell.difference <= cell.difference_hi
+    assert found.holds
+
+
+def test_a_value_outside_of_the_recorded_interval_has_drifted(results, now):
+    add(results)
+    now(errors=15)
+    found = verify.verify("whisper_wer", results=results)
+    [cell] = found.cells
+    assert (cell.verdict, cell.differing) == ("drifted", 10)
+    assert cell.value > cell.hi
+    assert cell.difference_lo > 0
+    assert not found.holds
+
+
+def test_a_cell_that_fails_or_raises_here_has_failed_and_the_rest_goes_on(results, now):
+    add(results, "tiny")
+    add(results, "base")
+    now(reason="MemoryError: no room for this")
+    found = verify.verify("whisper_wer", cells=2, results=results)
+    assert [(cell.verdict, cell.reason, cell.value) for cell in found.cells] == [("failed", "MemoryError: no room for this", None)] * 2
+    assert not found.holds
+    now(raises=InputError("checkpoint there: no such folder"))
+    assert {cell.reason for cell in verify.verify("whisper_wer", cells=2, results=results).cells} == {"InputError: checkpoint there: no such folder"}
+
+
+def test_a_record_of_another_configuration_is_stale_and_no_drift(results, now):
+    add(results)
+    now(errors=15, fingerprint="of another corpus")
+    found = verify.verify("whisper_wer", results=results)
+    assert [cell.verdict for cell in found.cells] == ["stale"]
+    assert "1 of 1 sampled records are stale: measure them anew with their commands" in found.notes
+    assert not found.holds  # nothing could be compared
+
+
+def test_every_record_is_scored_again_without_a_model(results, now):
+    for size in ("tiny", "base", "small"):
+        add(results, size)
+    found = verify.verify(results=results, cells=1)
+    assert (found.rescored, found.mismatches, len(found.cells)) == (3, [], 1)
+    assert "whisper_wer: 127 planned records are missing" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["metrics"]["wer_pct"].update(value=2.0), "WER 2.0000 recorded, 2.7778 when its transcripts are scored again"),
+        (lambda data: data["metrics"]["wer_pct"].update(hi=9.0), "upper end 9.0000 recorded, 5.0000"),
+        (lambda data: data["metrics"]["wer_pct"].update(n=21), "21 utterances recorded, 20 in its samples"),
+        (lambda data: data["config"].pop("normalizer"), "its samples cannot be read (KeyError: 'normalizer')"),
+    ],
+)
+def test_a_changed_record_is_found_and_not_measured_again(results, now, change, message):
+    path, _ = add(results)
+    edit(path, change)
+    found = verify.verify("whisper_wer", results=results)
+    [mismatch] = found.mismatches
+    assert mismatch.reason.startswith(message)
+    assert found.cells == []
+    assert not found.holds
+
+
+def test_a_file_that_is_no_record_is_found_and_the_rest_goes_on(results, now):
+    path, _ = add(results, "tiny")
+    add(results, "base")
+    edit(path, lambda data: data.update(colour="red"))
+    found = verify.verify("whisper_wer", results=results)
+    assert "unknown key 'colour'" in found.mismatches[0].reason
+    assert [cell.verdict for cell in found.cells] == ["same"]
+    assert not found.holds
+
+
+def test_changed_samples_are_found_by_their_hash(results, now):
+    path, record = add(results)
+    path.with_name(record.samples["path"]).write_bytes(gzip.compress(b"{}\n"))
+    [mismatch] = verify.verify("whisper_wer", results=results).mismatches
+    assert "sha256" in mismatch.reason
+
+
+def test_a_changed_transcript_is_found_though_its_hash_was_mended(results, now):
+    path, record = add(results)
+    samples = records.read_samples(path)
+    samples[7]["hypothesis"] = "put it away"
+    records.write(record, path, samples)
+    [mismatch] = verify.verify("whisper_wer", results=results).mismatches
+    assert mismatch.reason == "utterance u07: 0 errors recorded, 8 when scored again"
+
+
+def test_a_changed_scorer_is_found(results, now, monkeypatch):
+    add(results)
+    count = wer.count_errors
+    monkeypatch.setattr(wer, "count_errors", lambda *texts: [replace(c, substitutions=c.substitutions + 1) for c in count(*texts)])
+    [mismatch] = verify.verify("whisper_wer", results=results).mismatches
+    assert mismatch.reason == "utterance u00: 1 errors recorded, 2 when scored again"
+
+
+def test_a_curve_that_its_dev_transcripts_do_not_give_is_found(results, now):
+    path, record = add(results, "tiny", "int8", "adalora", dev_errors=4)
+    assert verify.rescore(path, record) is None
+    path, record = add(results, "tiny", "int8", "adalora", dev_errors=3)
+    assert verify.rescore(path, record) == "epoch 0: 3 dev errors recorded, 4 in its samples"
+
+
+def test_the_sample_holds_trained_and_untrained_cells_of_every_table(results):
+    for size in ("tiny", "base", "small"):
+        add(results, size, "int8", "none")
+        add(results, size, "int8", "adalora", train_s=20.0)
+        write_record(results, make_cell(size, "fp32", "none", corpus="howto-source"), heard(5))
+    found = [entry for table in ("whisper_wer", "whisper_source") for entry in records.load(results, "mini", table)]
+    kinds = {(record.table, record.cell["method"]) for _, record in verify.sample(found, None, 1.0, seed=0)}
+    assert kinds == {("whisper_wer", "none"), ("whisper_wer", "adalora"), ("whisper_source", "none")}
+
+
+def test_the_sample_is_the_seeds_and_keeps_to_its_limits(results):
+    """Ten cells of 3 s each: 0.25 minutes hold five."""
+    for size in ("tiny", "base", "small", "medium", "large"):
+        for precision in ("fp32", "int8"):
+            add(results, size, precision)
+    found = records.load(results, "mini", "whisper_wer")
+    names = {seed: [path.name for path, _ in verify.sample(found, None, 0.25, seed)] for seed in range(4)}
+    assert {len(chosen) for chosen in names.values()} == {5}
+    assert len({tuple(chosen) for chosen in names.values()}) > 1
+    assert names[2] == [path.name for path, _ in verify.sample(found, None, 0.25, 2)]
+    assert len(verify.sample(found, 3, None, 0)) == 3
+    assert len(verify.sample(found, 20, None, 0)) == 10
+
+
+def test_a_stratum_that_has_only_long_cells_gives_its_shortest(results):
+    add(results, "tiny", "int8", "adalora", train_s=600.0)
+    add(results, "base", "int8", "adalora", train_s=900.0)
+    [(path, _)] = verify.sample(records.load(results, "mini", "whisper_wer"), None, 1.0, seed=0)
+    assert path.name == "whisper-tiny-int8-adalora-r8-s0.json"
+
+
+def test_the_verification_is_kept_and_read_back(results, now):
+    add(results)
+    found = verify.verify("whisper_wer", seed=3, results=results)
+    assert verify.write(found, results) == results / "verified.json"
+    assert verify.read(results) == found
+    assert found.command == "asum verify whisper_wer --scale mini --seed 3"
+    assert set(found.machine) == set(verify.MACHINE)
+
+
+def test_what_is_kept_is_read_strictly(results, now):
+    add(results)
+    assert verify.read(results) is None
+    path = verify.write(verify.verify("whisper_wer", results=results), results)
+    whole = path.read_text()
+    for change, message in [
+        (lambda data: data.update(colour="red"), "unknown key 'colour'"),
+        (lambda data: data["cells"][0].pop("lo"), "cells: missing key 'lo'"),
+        (lambda data: data["cells"][0].update(verdict="fine"), "unknown verdict"),
+        (lambda data: data["machine"].update(disk=1), "machine: unknown key 'disk'"),
+        (lambda data: data.update(schema=2), "schema 2, this code reads 1"),
+    ]:
+        path.write_text(whole)
+        edit(path, change)
+        with pytest.raises(InputError, match=message):
+            verify.read(results)
+    path.write_text("{")
+    with pytest.raises(InputError, match="not JSON"):
+        verify.read(results)
+
+
+def test_wrong_use_is_refused(results):
+    with pytest.raises(InputError, match="unknown table 'wer': choose from whisper_wer, whisper_source, whisper_digits"):
+        verify.verify("wer", results=results)
+    with pytest.raises(InputError, match="unknown scale 'midi'"):
+        verify.verify(scale="midi", results=results)
+    with pytest.raises(InputError, match=r"no record of whisper_wer in .*there is nothing to verify"):
+        verify.verify("whisper_wer", results=results)
+
+
+def test_a_table_whose_recordings_are_not_here_is_said_and_left_out(results, now, monkeypatch):
+    from asum_lib.corpora import digits
+
+    def absent():
+        raise InputError("spoken digits: not found")
+
+    monkeypatch.setattr(digits, "source", absent)
+    add(results)
+    write_record(results, make_cell("tiny", "fp32", "none", corpus="digits"), heard(5))
+    found = verify.verify(results=results)
+    assert found.rescored == 2
+    assert [cell.record for cell in found.cells] == ["results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json"]
+    assert "whisper_digits: no cell measured again, spoken digits: not found" in found.notes
+
+
+def test_a_record_of_a_given_checkpoint_is_scored_again_but_not_measured_again(results, now):
+    add(results, "tiny")
+    write_record(results, make_cell("tiny", "fp32", "none", model="my-own"), heard(5))
+    found = verify.verify("whisper_wer", cells=9, results=results)
+    assert (found.rescored, len(found.cells)) == (2, 1)
+    assert "whisper_wer: not measured again, records of a checkpoint that was given by its folder: 1" in found.notes
+
+
+def test_a_cell_outside_of_the_grid_is_measured_again_only_where_its_table_is_named(results, now):
+    add(results, "tiny", "fp32")
+    add(results, "tiny", "int4-dq")
+    assert (verify.verify(results=results).rescored, len(verify.verify(results=results).cells)) == (2, 1)
+    assert len(verify.verify("whisper_wer", results=results).cells) == 2
+
+
+def test_a_failed_record_is_said(results, now):
+    add(results, "tiny")
+    add(results, "base", reason="out of memory")
+    assert "whisper_wer: whisper-base-fp32-none-s0 failed: out of memory" in verify.verify("whisper_wer", results=results).notes
+
+
+@pytest.fixture
+def command(results, monkeypatch, capsys):
+    """Runs `asum verify` on the made-up results: (status, stdout)."""
+    whole = verify.verify
+    write = verify.write
+    monkeypatch.setattr(verify, "verify", lambda *given, **options: whole(*given, **options, results=results))
+    monkeypatch.setattr(verify, "write", lambda found: write(found, results))
+
+    def run(*arguments):
+        status = cli.main(["verify", *arguments])
+        return status, capsys.readouterr().out
+
+    return run
+
+
+def test_the_command_exits_with_0_where_all_holds_and_with_1_on_drift(results, now, command):
+    add(results)
+    status, out = command("--format", "json")
+    assert status == 0
+    assert json.loads(out)["cells"][0]["verdict"] == "same"
+    now(errors=15)
+    status, out = command()
+    assert status == 1
+    assert out.startswith("Does not hold: scale mini, sample seed ")
+    assert "| results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json | drifted | 2.78 (" in out
+    assert verify.read(results).cells[0].verdict == "drifted"
+
+
+def test_the_command_exits_with_1_on_a_mismatch_alone(results, now, command):
+    path, _ = add(results)
+    edit(path, lambda data: data["metrics"]["wer_pct"].update(value=2.0))
+    assert command("--dry-run")[0] == 1
+
+
+def test_a_dry_run_measures_and_writes_nothing(results, now, command):
+    add(results)
+    now(raises=AssertionError("measured"))
+    status, out = command("--dry-run")
+    assert status == 0
+    assert "| planned | 2.78 (" in out
+    assert verify.read(results) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cells", "0"], "--cells '0' is not a whole number of 1 or more"),
+        (["--seed", "-1"], "--seed '-1' is not a whole number of 0 or more"),
+        (["--minutes", "soon"], "--minutes 'soon' is not a number above 0"),
+        (["--minutes", "nan"], "--minutes 'nan' is not a number above 0"),
+        (["--format", "xml"], "unknown format 'xml': choose from md, json"),
+    ],
+)
+def test_the_command_refuses_wrong_use(arguments, message, capsys):
+    assert cli.main(["verify", *arguments]) == 2
+    assert capsys.readouterr().err.strip() == f"asum: {message}"
+
+
+def test_the_page_shows_the_last_verification_and_does_without_one(results, now):
+    add(results)
+    assert "not been verified yet" in render_paper.verification_summary(results).data
+    assert "No cell has been measured again yet" in render_paper.verification_table(results).data
+    now(errors=15)
+    verify.write(verify.verify("whisper_wer", results=results), results)
+    assert "does not hold" in render_paper.verification_summary(results).data
+    shown = render_paper.verification_table(results).data
+    assert 'href="../results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json"' in shown
+    assert "drifted" in shown and "10 of 20" in shown
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Results with one real cell, the tiny rung on eight generated utterances."""
+    folder = tmp_path_factory.mktemp("verify")
+    corpus = folder / "eight"
+    takes = howto.takes("target", "test")[:8]
+    materialize(corpus, "eight", "all", "", ((take.id, take.text, howto.speak(take)) for take in takes))
+    [(path, record)] = run.run_cells([make_cell("tiny", "fp32", "none", corpus=str(corpus / "manifest.jsonl"))], results=folder / "results")
+    return folder / "results", path, record
+
+
+def test_a_real_cell_gives_the_same_transcripts_again(measured):
+    results, _, _ = measured
+    [cell] = verify.verify("whisper_eight", results=results).cells
+    assert (cell.verdict, cell.differing, cell.utterances) == ("same", 0, 8)
+
+
+def test_a_real_cell_whose_record_tells_of_a_better_model_has_drifted(measured):
+    """A record that agrees with itself, but holds perfect transcripts: only measuring again can find it."""
+    results, path, record = measured
+    samples = records.read_samples(path)
+    flawless = [row | {"hypothesis": row["reference"], "substitutions": 0, "insertions": 0, "deletions": 0} for row in samples]
+    perfect = replace(record.metrics["wer_pct"], value=0.0, lo=0.0, hi=0.0)
+    records.write(replace(record, metrics={"wer_pct": perfect}), path, flawless)
+    try:
+        found = verify.verify("whisper_eight", results=results)
+        assert found.mismatches == []
+        assert [cell.verdict for cell in found.cells] == ["drifted"]
+    finally:
+        records.write(record, path, samples)

@@ -6,7 +6,8 @@ Three comparisons, each timed in turn (A B C A B C ...) so that a machine whose 
   checkpoint, features and greedy decoding, float32, the same number of threads. The texts are compared too;
 - a row of the Whisper table: `whisper_quant.run` against a plain script that loads model, corpus and features anew for
   every cell and transcribes utterance by utterance;
-- the encoder's arithmetic a second against that of one large matrix product on this processor.
+- the encoder's arithmetic a second against that of one large matrix product on this processor; and where the time of a
+  transcription goes.
 
 Ratios are medians over rounds of the paired times. Prints a table and writes `results/bench.json`, which the book shows.
 The real tiny architecture (random weights) needs real speech and Whisper's tokenizer under `$ASUM_REAL_DATA`; without
@@ -31,6 +32,7 @@ from asum_lib.study import records
 
 NEW_TOKENS = 36  # of random weights, which never end a text: about what 10 s of speech have
 REAL_UTTERANCES = 24
+MINI_UTTERANCES = 256
 CTRANSLATE2_BATCHES = (1, 16)  # the faster of them counts
 BATCH = {"mini large": 64, "real tiny": 32}  # as in study.run
 
@@ -50,11 +52,13 @@ def main(arguments=None) -> int:
         sections += [transcription("real tiny", *real, options.rounds)] if real else []
         encoders = [_encoder("mini large", str(REPOSITORY / "checkpoints/whisper-large"), options.rounds)]
         encoders += [_encoder("real tiny", real[0], options.rounds)] if real else []
+        profiles = [_profile("mini large", *_mini())] + ([_profile("real tiny", *real)] if real else [])
         row = [_row(options.row, Path(scratch))] if options.row else []
     now = records.provenance("make bench", None, records.now())
     report = {
         "transcription": sections,
         "encoder": encoders,
+        "profile": profiles,
         "row": row,
         "threads": torch.get_num_threads(),
         "left_out": [] if real else ["real tiny: ASUM_REAL_DATA names no folder with librispeech-84-121123 and tokenizers/whisper"],
@@ -77,6 +81,9 @@ def as_text(report: dict) -> str:
         share = encoder["encoder_gflop_s"] / encoder["peak_gflop_s"]
         rates = f"{encoder['encoder_gflop_s']:.0f} of {encoder['peak_gflop_s']:.0f} GFLOP/s"
         lines.append(f"{encoder['what']} encoder: {rates}, {100 * share:.0f} % of a large matrix product")
+    for profile in report["profile"]:
+        operators = ", ".join(f"{name} {100 * share:.0f} %" for name, share in profile["operators"].items())
+        lines.append(f"{profile['what']}: encoder {100 * profile['encoder_share']:.0f} % of the time; decoder: {operators}")
     for row in report["row"]:
         lines.append(f"row {row['size']}: {row['ours_s']:.0f} s, plain script {row['plain_s']:.0f} s: {row['plain_s'] / row['ours_s']:.2f}x")
     return "\n".join([*lines, *(f"left out: {reason}" for reason in report["left_out"])])
@@ -121,13 +128,17 @@ def transcription(what: str, where: str, corpus, rounds: int) -> dict:
 
 
 def _mini():
-    return str(REPOSITORY / "checkpoints" / "whisper-large"), load_corpus("howto", "test", _say)
+    return str(REPOSITORY / "checkpoints" / "whisper-large"), _first(load_corpus("howto", "test", _say), MINI_UTTERANCES)
+
+
+def _first(corpus, count: int):
+    from dataclasses import replace
+
+    return replace(corpus, split=f"first{count}", fingerprint=f"{corpus.fingerprint}-first{count}", utterances=corpus.utterances[:count])
 
 
 def _real(scratch: Path):
     """(checkpoint folder, corpus) of the real tiny architecture on real speech, or None where the real data are absent."""
-    from dataclasses import replace
-
     from asum_lib.models.real import random_checkpoint
 
     data = Path(os.environ.get("ASUM_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
@@ -135,9 +146,7 @@ def _real(scratch: Path):
     if not (manifest.is_file() and tokenizer.is_dir()):
         return None
     folder = random_checkpoint(scratch / "whisper-tiny-random", "tiny", tokenizer, max_length=NEW_TOKENS)
-    corpus = load_corpus(str(manifest), "test")
-    first = {"split": f"first{REAL_UTTERANCES}", "fingerprint": f"{corpus.fingerprint}-first"}
-    return str(folder), replace(corpus, utterances=corpus.utterances[:REAL_UTTERANCES], **first)
+    return str(folder), _first(load_corpus(str(manifest), "test"), REAL_UTTERANCES)
 
 
 def _pipeline(speech, audio):
@@ -217,6 +226,34 @@ def _encoder(what: str, where: str, rounds: int) -> dict:
         "encoder_gflop_s": counter.get_total_flops() / statistics.median(encoder_s) / 1e9,
         "peak_gflop_s": 2 * 2048**3 / statistics.median(product_s) / 1e9,
     }
+
+
+def _profile(what: str, where: str, corpus) -> dict:
+    """Share of the encoder in the time of one batch, and of the operators in the time of its decoder."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    from asum_lib.models import transcribe
+    from asum_lib.models.loading import load
+
+    speech = load(where, "fp32")
+    features = log_mel(corpus, speech.extractor)
+    items, prompt = np.arange(min(BATCH[what], len(features))), speech.tokenizer.prefix_tokens
+    model = speech.model.eval()
+    with torch.inference_mode():
+        transcribe._decode(model, prompt, transcribe._encode(model, features, items))
+        start = time.perf_counter()
+        states = transcribe._encode(model, features, items)
+        encoder_s = time.perf_counter() - start
+        start = time.perf_counter()
+        transcribe._decode(model, prompt, states)
+        decoder_s = time.perf_counter() - start
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            transcribe._decode(model, prompt, states)
+    events = sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    operators = {event.key.removeprefix("aten::"): event.self_cpu_time_total / total for event in events[:6]}
+    return {"what": what, "windows": len(items), "encoder_share": encoder_s / (encoder_s + decoder_s), "operators": operators}
 
 
 def _row(size: str, scratch: Path) -> dict:

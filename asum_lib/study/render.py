@@ -174,7 +174,9 @@ def row_table(row) -> object:
     head = "".join(
         f"<th>{title}</th>" for title in ("configuration", "WER, % (95 % interval)", "seeds", "weights, kB", "trained", "kept rank", "training, s")
     )
-    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
+    notes = {record.config["checkpoint_note"] for record in row.records if record.config.get("checkpoint_note")}
+    said = "".join(f"<caption>The checkpoint says of itself: {html.escape(note)}. Its error rates mean nothing.</caption>" for note in sorted(notes))
+    return HTML(f'<div class="asum-scroll"><table class="table">{said}<tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def _by_configuration(row) -> list[list]:

@@ -1,10 +1,11 @@
-"""How scale paper and the last verification are shown, as HTML like in `render`, whose helpers are used here.
+"""How scale paper, the last verification and the last benchmark are shown, as HTML like in `render`, whose helpers are used here.
 
 Every function says so in a sentence where there is nothing yet. They measure nothing and type no measured figure. All text
 from data is escaped. The records of a checkpoint of random weights are shown by `format_check` alone, without their WER.
 """
 
 import html
+import json
 from pathlib import Path
 
 from asum_lib import papers
@@ -185,6 +186,74 @@ def verification_table(results: Path = RESULTS) -> object:
         )
     titles = ("table", "record", "recorded WER, % (95 % interval)", "now, %", "difference, points", "other transcripts", "seconds (then)", "verdict")
     return _html(_table(titles, lines))
+
+
+def bench_machine(results: Path = RESULTS) -> object:
+    """When and on what `make bench` ran, and what it left out."""
+    report = _bench(results)
+    if report is None:
+        return _html("<p>Not measured yet: <code>make bench</code> does it.</p>")
+    made = report["provenance"]
+    commit = (made["git_commit"] or "unknown")[:8] + (" with changes" if made["git_dirty"] else "")
+    libraries = ", ".join(f"{name} {made['packages'][name]}" for name in ("torch", "transformers", "bitsandbytes", "ctranslate2"))
+    text = f"{made['cpu']}, {report['threads']} threads, {made['finished_at']}, commit {commit}; {libraries}. "
+    text += " ".join(f"Left out: {reason}." for reason in report["left_out"])
+    return _html(f"<p>{html.escape(text)} {_link(f'{Path(results).name}/bench.json', 'All figures')}.</p>")
+
+
+def bench_transcription(results: Path = RESULTS) -> object:
+    """Throughput of each system, and how many times as fast our loop is, with the lowest and highest round."""
+    lines = []
+    for section in (_bench(results) or {"transcription": []})["transcription"]:
+        for system in section["systems"]:
+            ratio = "" if system["ratio"] is None else f"{system['ratio']:.2f} ({system['ratio_lo']:.2f} to {system['ratio_hi']:.2f})"
+            audio = f"{section['utterances']} utterances, {section['audio_s']:,.0f} s"
+            speed, differ = f"{system['audio_s_per_s']:.1f}", "" if system["ratio"] is None else system["texts_differ"]
+            lines.append([section["what"], audio, html.escape(system["name"]), speed, ratio, section["rounds"], differ])
+    titles = ("model", "speech", "system", "audio seconds a second", "ours is faster by", "rounds", "texts unlike ours")
+    return _html(_table(titles, lines)) if lines else bench_machine(results)
+
+
+def bench_encoder(results: Path = RESULTS) -> object:
+    """The encoder's arithmetic a second beside that of one large matrix product."""
+    lines = []
+    for encoder in (_bench(results) or {"encoder": []})["encoder"]:
+        share = encoder["encoder_gflop_s"] / encoder["peak_gflop_s"]
+        figures = [
+            f"{encoder['gflop_per_window']:.2f}",
+            f"{encoder['encoder_gflop_s']:.0f}",
+            f"{encoder['peak_gflop_s']:.0f}",
+            f"{100 * share:.0f} %",
+        ]
+        lines.append([encoder["what"], encoder["windows"], *figures])
+    titles = ("model", "windows at once", "GFLOP a window", "encoder, GFLOP/s", "matrix product of 2,048, GFLOP/s", "share")
+    return _html(_table(titles, lines)) if lines else bench_machine(results)
+
+
+def bench_profile(results: Path = RESULTS) -> object:
+    """Where the time of one transcription goes: encoder, decoder, and the operators that take most."""
+    lines = []
+    for profile in (_bench(results) or {"profile": []})["profile"]:
+        shares = ", ".join(f"{html.escape(name)} {100 * share:.0f} %" for name, share in profile["operators"].items())
+        lines.append([profile["what"], f"{100 * profile['encoder_share']:.0f} %", f"{100 * (1 - profile['encoder_share']):.0f} %", shares])
+    titles = ("model", "encoder", "decoder", "operators of the decoder, share of its time")
+    return _html(_table(titles, lines)) if lines else bench_machine(results)
+
+
+def bench_row(results: Path = RESULTS) -> object:
+    """The row of the table against the plain script, and the error rates of both."""
+    rows = (_bench(results) or {"row": []})["row"]
+    if not rows:
+        return bench_machine(results)
+    row = rows[0]
+    lines = [[cell["cell"], f"{cell['ours_wer_pct']:.2f}", f"{cell['plain_wer_pct']:.2f}"] for cell in row["cells"]]
+    caption = f"{row['size']}: {row['ours_s']:.0f} s against {row['plain_s']:.0f} s, {row['plain_s'] / row['ours_s']:.2f} times as fast, timed once."
+    return _html(_table(("cell", "ours, WER %", "plain script, WER %"), lines, caption))
+
+
+def _bench(results: Path) -> dict | None:
+    path = Path(results) / "bench.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _badge(word: str, colours: dict[str, str]) -> str:

@@ -7,7 +7,8 @@ from asum_lib.errors import InputError
 from asum_lib.study import tables
 from asum_lib.study.cells import TABLE_OF
 
-KEYS = "cell metric value lo hi unit n seeds paper paper_status paper_source signature status reason weights_bytes kept_rank_mean trainable records"
+KEYS = "cell metric value lo hi unit n seeds paper paper_status paper_source signature status reason weights_bytes kept_rank_mean trainable"
+KEYS += " records caveat"
 
 
 def row_of(table_rows, size, precision, method, rate="1/40"):
@@ -180,3 +181,9 @@ def test_a_full_table_is_read_in_seconds(add_record, results):
     started = time.process_time()
     tables.rows("whisper_wer", results=results)
     assert time.process_time() - started < 2.5
+
+
+def test_at_scale_paper_a_value_says_whether_its_checkpoint_is_calibrated(results):
+    caveats = {row["cell"]["size"]: row["caveat"] for row in tables.rows("whisper_librispeech", "paper", results)}
+    assert caveats["small"] == "not calibrated (not measured: no record of it yet)"
+    assert {row["caveat"] for row in tables.rows("whisper_wer", "mini", results)} == {None}

@@ -54,18 +54,17 @@ def measured_tables(results: Path = RESULTS) -> object:
     for name in folders:
         rows = [row for row in tables.rows(name, "paper", results) if row["records"]]
         if rows:
-            caveats = {size: calibration.caveat(size, results) for size in dict.fromkeys(row["cell"]["size"] for row in rows)}
-            lines = [_measured_line(row, caveats[row["cell"]["size"]]) for row in rows]
+            lines = [_measured_line(row) for row in rows]
             titles = ("size", "configuration", "WER, % (95 % interval)", "utterances", "seeds", "weights, MB", "status", "calibration")
             parts.append(f"<h3>{html.escape(name)}</h3>{_table(titles, lines)}")
     return _html("".join(parts) or "<p>Not measured yet: there is no record at scale paper.</p>")
 
 
-def _measured_line(row: dict, caveat: str | None) -> list:
+def _measured_line(row: dict) -> list:
     value = "" if row["value"] is None else _link(row["records"][0], f"{row['value']:.1f}") + f" ({row['lo']:.1f} to {row['hi']:.1f})"
     weights = "" if row["weights_bytes"] is None else f"{row['weights_bytes'] / 1e6:,.0f}"
     status = html.escape(row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}")
-    state = _badge("calibrated", STATE_COLOURS) if caveat is None else html.escape(caveat)
+    state = _badge("calibrated", STATE_COLOURS) if row["caveat"] is None else html.escape(row["caveat"])
     return [row["cell"]["size"], configuration_name(row["cell"]), value, row["n"] or "", len(row["seeds"]) or "", weights, status, state]
 
 

@@ -306,8 +306,12 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
 
     clock = time.perf_counter
     corpus, features = row.corpus(cell.split), row.features(cell.split)
-    start = clock()
-    speech = load(row.where, cell.precision)
+    start, speech, failure = clock(), None, None
+    try:
+        speech = load(row.where, cell.precision)
+    except Exception as error:  # too little memory in one process must not leave the others waiting for it
+        failure = error
+    processes.raise_together(failure)
     load_s = clock() - start
     execution = {"processes": processes.world(), "windows": len(features)}
     if cell.method == "none":

@@ -18,7 +18,7 @@ from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.measure.wer import compare_signatures
 from asum_lib.paths import RESULTS
-from asum_lib.study import records
+from asum_lib.study import calibration, records
 from asum_lib.study.cells import PAPER_CONFIGURATIONS, PAPER_RATE, SCALES, SIZES, Cell, make_cell
 
 METRIC = "wer_pct"
@@ -115,10 +115,11 @@ def rows(table: str, scale: str = "mini", results=RESULTS, planned_only: bool = 
 
     `status` is ok, partial (some planned seeds are not measured; the value is of those that are), failed, skipped or missing; with
     `reason` where it is not ok. `paper` is the paper's value for the same configuration, null where unknown; `paper_status` is
-    null where the paper has no such cell. `records` are paths relative to the folder that holds `results`.
+    null where the paper has no such cell. `caveat` says why a value does not count yet: at scale `paper` a checkpoint that is not
+    calibrated, or one that says of itself that its weights are random. `records` are paths relative to the folder that holds `results`.
     """
     found = planned_rows(table, scale, results) if planned_only else gather(table, scale, results)
-    return [_as_object(table, row, Path(results)) for row in found]
+    return [_as_object(table, row, Path(results)) | {"caveat": _caveat(row, scale, Path(results))} for row in found]
 
 
 def counts(record_path, split: str = "test", epoch: int | None = None) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -200,9 +201,17 @@ def as_markdown(table_rows: Sequence[dict]) -> str:
         paper = f"{row['paper']:g} ({row['paper_status']})" if row["paper"] is not None else (row["paper_status"] or "")
         weights = "" if row["weights_bytes"] is None else f"{row['weights_bytes'] / 1e6:.2f}"
         status = row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"
+        status += f"; {row['caveat']}" if row["caveat"] else ""
         fields = [cell["size"], cell["precision"], cell["method"], cell["rate"] or "", value, len(row["seeds"]) or "", paper, weights]
         lines.append("| " + " | ".join(str(field).replace("|", "\\|") for field in [*fields, status]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _caveat(row: Row, scale: str, results: Path) -> str | None:
+    notes = {record.config.get("checkpoint_note") for _, record in row.measured} - {None}
+    if notes or scale == "mini":
+        return "; ".join(sorted(notes)) or None
+    return calibration.caveat(row.cell["size"], results)
 
 
 def _identity(cell: dict) -> tuple:

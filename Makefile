@@ -52,7 +52,7 @@ test: env  ## run the tests
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 bench: env  ## time our own loop against others, as ratios (about 15 minutes; ARGS="--row ''" leaves the longest part out)
-	$(BIN)/python bench/whisper.py $(ARGS)
+	$(BIN)/python bench/bench_whisper.py $(ARGS)
 
 lint: env  ## check style and that notebooks carry no outputs
 	$(BIN)/ruff check .

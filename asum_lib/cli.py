@@ -113,7 +113,7 @@ def _measure(options) -> int:
     from asum_lib.study import execute, whisper_quant
     from asum_lib.training import processes
 
-    row = whisper_quant.run(**execute.resolve(execute.find(options.notebook), options.parameters))
+    row = whisper_quant.measure(execute.resolve(execute.find(options.notebook), options.parameters))
     if processes.is_main():
         print(*row.paths, sep="\n")
     return 0 if all(record.status == "ok" for record in row.records) else 1

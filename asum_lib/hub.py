@@ -1,6 +1,6 @@
 """The Hub's repositories at scale paper: which revision, which files, where they lie, and whether they are whole.
 
-`hub.yaml` pins a repository to one revision. What it does not pin is resolved at the first fetch and written to
+`hub.yaml` pins a repository, or a part of one, to a revision. What it does not pin is resolved at the first fetch and written to
 `hub.lock.yaml` in the study's cache folder, so that it is pinned from then on. `fetch` is the only thing in the study that
 downloads; `snapshot` finds what was fetched, without network, and all loaders go through it. The files lie in the ordinary
 Hugging Face cache (`$HF_HOME`), which other programs share. What the files mean is left to `models` and `corpora`.
@@ -49,13 +49,14 @@ class File:
 class Repository:
     """A repository and what of it is wanted.
 
-    `kind` is model or dataset. `revision` is a commit hash, else a branch or tag; None is the branch main. Each of the patterns
-    in `required` must find a file; what `optional` finds is fetched too. `pinned` are the files known beforehand.
+    Two of one `repo_id` and revision are parts of it, and lie in one snapshot folder. `kind` is model or dataset. `revision` is
+    a commit hash, else a branch or tag; None is the branch main. Each of the patterns in `required` must find a file; what
+    `optional` finds is fetched too. `pinned` are the files known beforehand.
     """
 
+    name: str
     repo_id: str
     kind: str
-    name: str
     revision: str | None = None
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -68,8 +69,13 @@ class Repository:
         return self.revision or "main"
 
     @property
+    def address(self) -> str:
+        return f"datasets/{self.repo_id}" if self.kind == "dataset" else self.repo_id
+
+    @property
     def key(self) -> str:
-        return f"{self.repo_id}@{self.asked}"
+        """What the lock knows it by, together with all other parts of the repository."""
+        return f"{self.address}@{self.asked}"
 
     def wants(self, path: str) -> bool:
         return any(fnmatchcase(path, pattern) for pattern in (*self.required, *self.optional))
@@ -110,29 +116,25 @@ def repositories() -> tuple[Repository, ...]:
     entries = yaml.safe_load(PINS.read_text(encoding="utf-8"))
     return tuple(
         Repository(
-            repo_id,
-            entry["kind"],
-            entry["name"],
-            entry.get("revision"),
-            tuple(entry["required"]),
-            tuple(entry.get("optional", ())),
-            tuple(File(path, **known) for path, known in entry.get("pinned", {}).items()),
-            entry.get("gated", False),
-            entry["source"],
+            name,
+            required=tuple(entry.pop("required")),
+            optional=tuple(entry.pop("optional", ())),
+            pinned=tuple(File(path, **known) for path, known in entry.pop("pinned", {}).items()),
+            **entry,
         )
-        for repo_id, entry in entries.items()
-        if not repo_id.startswith("_")  # what entries share
+        for name, entry in entries.items()
+        if not name.startswith("_")  # what entries share
     )
 
 
 def find(name: str) -> Repository:
     """The repository called `name`: a short name, or `owner/name` with or without `@revision`; `datasets/owner/name` for a data set.
 
-    Raises InputError listing the short names.
+    Of a repository that is pinned in parts, `owner/name` is the first. Raises InputError listing the short names.
     """
     pins = repositories()
     for repository in pins:
-        if name in (repository.name, repository.repo_id):
+        if name == repository.name:
             return repository
     if not (match := _ADDRESS.fullmatch(name)) or ".." in name:
         raise InputError(f"unknown repository {name!r}: choose from {', '.join(r.name for r in pins)}, all, or give owner/name[@revision]")
@@ -143,8 +145,8 @@ def find(name: str) -> Repository:
                 return repository
             return replace(repository, name=name, revision=revision, pinned=(), source=None)
     if dataset:
-        return Repository(repo_id, "dataset", name, revision, ("*.parquet",), _ANY_DATASET)
-    return Repository(repo_id, "model", name, revision, ("config.json",), _ANY_MODEL)
+        return Repository(name, repo_id, "dataset", revision, ("*.parquet",), _ANY_DATASET)
+    return Repository(name, repo_id, "model", revision, ("config.json",), _ANY_MODEL)
 
 
 def snapshot(repo_id: str) -> Path:
@@ -158,12 +160,11 @@ def snapshot(repo_id: str) -> Path:
     if folder is None or not folder.is_dir():
         at = f" at revision {repository.revision[:8]}" if repository.revision else ""
         raise InputError(f"{repository.repo_id}{at} is not fetched: run `asum fetch {repository.name}`")
-    locked = _read_lock().get(repository.key)
-    files = locked.files if locked else repository.pinned
-    lacking = [file.path for file in files if not _is_there(folder / file.path, file.size_bytes)]
-    lacking += [pattern for pattern in repository.unmet(_names(folder)) if pattern not in lacking]
-    if lacking:
-        raise InputError(f"{repository.repo_id} is not fetched as a whole ({_some(lacking)} missing): run `asum fetch {repository.name}` again")
+    locked = _locked(repository)
+    sizes = {file.path: file.size_bytes for file in (locked.files if locked else repository.pinned)}
+    whole = [path for path in _present(repository) if (folder / path).is_file() and sizes.get(path) in (None, _size(folder / path))]
+    if lacking := list(dict.fromkeys([*(path for path in sizes if path not in whole), *repository.unmet(whole)])):
+        raise InputError(f"{repository.repo_id} is not fetched as a whole ({_some(lacking)} missing): run `asum fetch {repository.name}`")
     return folder
 
 
@@ -195,7 +196,7 @@ def listing() -> list[dict[str, str]]:
 
 def _known_bytes(repository: Repository) -> tuple[int, bool]:
     """Bytes of the files whose size is known, and whether that is all that weighs."""
-    if locked := _read_lock().get(repository.key):
+    if locked := _locked(repository):
         return sum(file.size_bytes for file in locked.files), True
     weighs = [name for name in repository.required if name.endswith((".safetensors", ".parquet"))]
     sizes = {file.path: file.size_bytes for file in repository.pinned if file.size_bytes is not None}
@@ -206,8 +207,7 @@ def _state(repository: Repository) -> str:
     try:
         snapshot(repository.name)
     except InputError:
-        folder = _folder(repository)
-        return "in part" if folder is not None and folder.is_dir() else "no"
+        return "in part" if _present(repository) else "no"
     return "fetched"
 
 
@@ -221,11 +221,11 @@ def check(names: Iterable[str], progress: Callable[[str], None] = lambda line: N
     names = list(names)
     for repository in _choose(names):
         folder = _folder(repository)
-        if folder is None or not folder.is_dir():
+        if not _present(repository):
             if "all" not in names:
                 outcomes.append(Outcome(repository, None, faults=(f"{repository.repo_id} is not fetched: run `asum fetch {repository.name}`",)))
             continue
-        files = _expected(repository, folder)
+        files = _expected(repository)
         progress(_summary(repository, folder, files))
         faults = [f"{repository.repo_id}: {fault}" for file in files if (fault := _fault(folder / file.path, file))]
         faults += [f"{repository.repo_id}: {pattern} is missing" for pattern in repository.unmet(file.path for file in files)]
@@ -252,18 +252,18 @@ def fetch(names: Iterable[str], progress: Callable[[str], None] = lambda line: N
             plans.append(_plan(repository, unreachable, progress))
         except HubError as error:
             unreachable = error if isinstance(error, _Unreachable) else unreachable
-            outcomes[repository.key] = Outcome(repository, None, faults=(f"{repository.repo_id}: {error}",))
+            outcomes[repository] = Outcome(repository, None, faults=(f"{repository.repo_id}: {error}",))
     _require_space(plans)
     for plan in plans:
-        outcomes[plan.repository.key] = _carry_out(plan, progress)
-    return [outcomes[repository.key] for repository in chosen]
+        outcomes[plan.repository] = _carry_out(plan, progress)
+    return [outcomes[repository] for repository in chosen]
 
 
 def _choose(names: Iterable[str]) -> list[Repository]:
     chosen = {}
     for name in names:
         for repository in repositories() if name == "all" else [find(name)]:
-            chosen.setdefault(repository.key, repository)
+            chosen.setdefault((repository.key, repository.required), repository)
     return list(chosen.values())
 
 
@@ -274,30 +274,26 @@ def _storage(repository: Repository) -> Path:
 def _folder(repository: Repository) -> Path | None:
     """Where the snapshot lies or would lie; None where no revision is known."""
     commit = repository.asked if COMMIT.fullmatch(repository.asked) else None
-    if commit is None and (locked := _read_lock().get(repository.key)):
+    if commit is None and (locked := _locked(repository)):
         commit = locked.commit
     if commit is None and (ref := _storage(repository) / "refs" / repository.asked).is_file():
         commit = ref.read_text().strip()
     return _storage(repository) / "snapshots" / commit if commit else None
 
 
-def _names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def _present(repository: Repository) -> list[str]:
+    """The wanted files in the snapshot folder; also those whose blob is gone, so that they are missed."""
+    folder = _folder(repository)
+    links = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()] if folder else []
+    return sorted(filter(repository.wants, (path.relative_to(folder).as_posix() for path in links)))
 
 
-def _expected(repository: Repository, folder: Path) -> list[File]:
-    """The files that should be in `folder`: as locked, else as pinned together with those that are there."""
-    pinned = {file.path: file for file in repository.pinned}
-    if locked := _read_lock().get(repository.key):
-        return [_merge(file, pinned.get(file.path)) for file in locked.files]
-    links = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file())
-    return [pinned.get(path) or File(path) for path in sorted({*pinned, *filter(repository.wants, links)})]
-
-
-def _merge(file: File, pin: File | None) -> File:
-    if pin is None:
-        return file
-    return replace(file, size_bytes=pin.size_bytes or file.size_bytes, sha256=pin.sha256 or file.sha256)
+def _expected(repository: Repository) -> list[File]:
+    """The files that should be there: as locked, else those that are there; what is pinned is as pinned."""
+    pins = {file.path: file for file in repository.pinned}
+    locked = _locked(repository)
+    files = locked.files if locked else [File(path) for path in sorted({*pins, *_present(repository)})]
+    return [replace(file, **{k: v for k, v in vars(pins.get(file.path, file)).items() if v is not None}) for file in files]
 
 
 def _size(path: Path) -> int:
@@ -309,15 +305,6 @@ def _summary(repository: Repository, folder: Path, files: Iterable[File]) -> str
     return f"{repository.repo_id}: {len(sizes)} files, {megabytes(sum(sizes))}"
 
 
-def _is_there(path: Path, size_bytes: int | None) -> bool:
-    return path.is_file() and size_bytes in (None, path.stat().st_size)
-
-
-def _blob_name(path: Path) -> str | None:
-    """Name of the blob that a file of a snapshot links to: its content's hash."""
-    return Path(os.readlink(path)).name if path.is_symlink() else None
-
-
 def _fault(path: Path, file: File) -> str | None:
     """What is wrong with the file at `path`, in a clause that begins with the file's name; None if nothing is."""
     if not path.is_file():
@@ -325,21 +312,19 @@ def _fault(path: Path, file: File) -> str | None:
     size_bytes = path.stat().st_size
     if file.size_bytes not in (None, size_bytes):
         return f"{file.path} has {size_bytes:,} bytes, should have {file.size_bytes:,}"
-    name = _blob_name(path) or ""
+    name = Path(os.readlink(path)).name if path.is_symlink() else ""  # the blob's: its content's hash
     sha256 = file.sha256 or (name if len(name) == 64 else None)
     git_sha1 = file.git_sha1 or (name if len(name) == 40 else None)
-    if sha256 and (found := _digest(path, hashlib.sha256())) != sha256:
+    if sha256 and (found := _digest(path, hashlib.sha256)) != sha256:
         return f"{file.path} has sha256 {found}, should have {sha256}"
-    if not sha256 and git_sha1 and (found := _digest(path, hashlib.sha1(b"blob %d\0" % size_bytes))) != git_sha1:
+    if not sha256 and git_sha1 and (found := _digest(path, lambda: hashlib.sha1(b"blob %d\0" % size_bytes))) != git_sha1:
         return f"{file.path} has git sha1 {found}, should have {git_sha1}"
     return None
 
 
-def _digest(path: Path, digest) -> str:
+def _digest(path: Path, begin: Callable) -> str:
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, begin).hexdigest()
 
 
 def _plan(repository: Repository, unreachable: HubError | None, progress: Callable[[str], None]) -> _Plan:
@@ -364,8 +349,7 @@ def _plan(repository: Repository, unreachable: HubError | None, progress: Callab
 
 def _lock(repository: Repository, unreachable: HubError | None) -> _Locked:
     """The commit and files of `repository`: as locked, else as the Hub says now, which is then locked."""
-    locked = _read_lock().get(repository.key)
-    if locked and not repository.unmet(file.path for file in locked.files):
+    if locked := _locked(repository):
         return locked
     try:
         if unreachable:
@@ -376,7 +360,7 @@ def _lock(repository: Repository, unreachable: HubError | None) -> _Locked:
             folder = snapshot(repository.name)  # a cache that was copied here without the lock is as good
         except InputError:
             raise error from None
-        return _Locked(folder.name, tuple(_expected(repository, folder)))
+        return _Locked(folder.name, tuple(_expected(repository)))
     _write_lock(repository.key, locked)
     if not COMMIT.fullmatch(repository.asked):  # so that the cache, copied elsewhere without the lock, says it too
         ref = _storage(repository) / "refs" / repository.asked
@@ -523,7 +507,7 @@ def _explained(repository: Repository) -> Iterator[None]:
     """Turns what huggingface_hub raises into a HubError of one line."""
     from huggingface_hub import constants, errors
 
-    page = f"{constants.ENDPOINT}/{'datasets/' if repository.kind == 'dataset' else ''}{repository.repo_id}"
+    page = f"{constants.ENDPOINT}/{repository.address}"
     try:
         yield
     except (OSError, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
@@ -550,8 +534,16 @@ def _lock_path() -> Path:
     return paths.cache() / "hub.lock.yaml"
 
 
+def _locked(repository: Repository) -> _Locked | None:
+    """What an earlier fetch found of it; None where it is a part that no fetch has asked for."""
+    if (entry := _read_lock().get(repository.key)) is None:
+        return None
+    files = tuple(file for file in entry.files if repository.wants(file.path))
+    return None if repository.unmet(file.path for file in files) else _Locked(entry.commit, files)
+
+
 def _read_lock() -> dict[str, _Locked]:
-    """What earlier fetches found, by `owner/name@revision`."""
+    """What earlier fetches found, by `owner/name@revision`, with `datasets/` before it for a data set."""
     import yaml
 
     path = _lock_path()
@@ -567,13 +559,17 @@ def _read_lock() -> dict[str, _Locked]:
 
 
 def _write_lock(key: str, locked: _Locked) -> None:
+    """Add what was found to what is known of the same commit: other parts of the repository."""
     import yaml
     from huggingface_hub.utils import WeakFileLock
 
     path = _lock_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(f"{path}.lock"):
-        entries = _read_lock() | {key: locked}
+        entries = _read_lock()
+        known = entries.get(key, locked)
+        files = {file.path: file for file in (*(known.files if known.commit == locked.commit else ()), *locked.files)}
+        entries[key] = _Locked(locked.commit, tuple(files[path] for path in sorted(files)))
         plain = {
             name: {
                 "revision": entry.commit,

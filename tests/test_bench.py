@@ -63,9 +63,9 @@ def test_the_page_says_where_nothing_was_measured(tmp_path, name):
 
 
 def test_the_terminal_gets_the_same_figures():
-    import whisper
+    import bench_whisper
 
-    text = whisper.as_text(REPORT)
+    text = bench_whisper.as_text(REPORT)
     assert "ours is 2.00x (2.00 to 3.00), 1 texts differ" in text
     assert "50 of 100 GFLOP/s, 50 % of a large matrix product" in text
     assert "row tiny: 10 s, plain script 35 s: 3.50x" in text
@@ -74,13 +74,13 @@ def test_the_terminal_gets_the_same_figures():
 
 @pytest.mark.slow
 def test_three_utterances_run_through_every_system_to_the_same_texts():
-    import whisper
+    import bench_whisper
 
     from asum_lib.corpora import load_corpus
 
-    corpus = whisper._first(load_corpus("howto", "test"), 3)
-    section = whisper.transcription("mini large", str(REPOSITORY / "checkpoints" / "whisper-tiny"), corpus, rounds=1)
+    corpus = bench_whisper._first(load_corpus("howto", "test"), 3)
+    section = bench_whisper.transcription("mini large", str(REPOSITORY / "checkpoints" / "whisper-tiny"), corpus, rounds=1)
     assert [system["name"] for system in section["systems"]][:2] == ["ours", "transformers pipeline"]
-    assert len(section["systems"]) == 2 + len(whisper.CTRANSLATE2_BATCHES) + 1
+    assert len(section["systems"]) == 2 + len(bench_whisper.CTRANSLATE2_BATCHES) + 1
     assert [system["texts_differ"] for system in section["systems"]] == [0, 0, 0, 0, 0]
     assert all(system["ratio"] > 0 for system in section["systems"][1:])

@@ -404,6 +404,22 @@ def _product(shape) -> int:
     return total
 
 
+@pytest.mark.parametrize(("tokens", "told"), [(51_865, True), (51_866, True), (51_864, False)])
+def test_a_checkpoint_that_does_not_say_its_languages_is_known_by_its_vocabulary(tmp_path, tokens, told):
+    (tmp_path / "generation_config.json").write_text("{}")
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": tokens}))
+    assert checkpoint.multilingual(tmp_path) is told
+
+
+def test_a_folder_named_like_a_published_checkpoint_does_not_stand_in_for_it(tmp_path, monkeypatch):
+    (tmp_path / "openai" / "whisper-tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    with pytest.raises(InputError, match="is not fetched: run `asum fetch whisper-tiny`"):
+        loading.folder_of("openai/whisper-tiny")
+    assert loading.folder_of("./openai/whisper-tiny") == Path("openai/whisper-tiny")
+
+
 def test_an_english_only_checkpoint_is_not_told_a_language(folder):
     """The published English-only tokenizers hold the language tokens too; what decides is the generation configuration."""
     path = folder / "tokenizer.json"

@@ -82,7 +82,7 @@ def test_chosen_packages_are_direct_dependencies():
 
 def imports() -> dict[str, set[str]]:
     """Top-level names that the code, tests, checks and notebooks import, with the files that do."""
-    sources = {path: path.read_text(encoding="utf-8") for folder in ("asum_lib", "tests", ".ci") for path in (REPOSITORY / folder).rglob("*.py")}
+    sources = {path: path.read_text(encoding="utf-8") for folder in ("asum_lib", "tests", "bench", ".ci") for path in (REPOSITORY / folder).rglob("*.py")}
     for path in (REPOSITORY / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources[path] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
@@ -100,7 +100,7 @@ def test_every_import_is_a_direct_dependency():
     """What is imported must not be there by luck, as the dependency of a dependency."""
     direct = {canonicalize_name(requirement.name) for requirement in needed()}
     owners = importlib.metadata.packages_distributions()
-    own = {"asum_lib", "check_book", "check_browser", *(path.stem for path in (REPOSITORY / "tests").glob("*.py"))}
+    own = {"asum_lib", "check_book", "check_browser", *(path.stem for folder in ("tests", "bench") for path in (REPOSITORY / folder).glob("*.py"))}
     stray = {
         name: sorted(files)
         for name, files in imports().items()

@@ -5,6 +5,7 @@ huggingface_hub reads its settings at import, so the command runs in a process o
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,13 +26,18 @@ MODEL = {
 }
 WANTED = ["config.json", "generation_config.json", "model.safetensors"]
 PINS = """
-our/model:
+pinned:
   kind: model
-  name: pinned
+  repo_id: our/model
   revision: "{commit}"
   required: [config.json, generation_config.json, model.safetensors]
   pinned: {{model.safetensors: {{size_bytes: {size}, sha256: {sha256}}}}}
   source: a test
+"""
+PARTS = f"""
+_speech: &speech {{kind: dataset, repo_id: our/speech, revision: "{COMMIT}", source: a test}}
+speech: {{<<: *speech, required: [data/test.parquet]}}
+speech-train: {{<<: *speech, required: [data/train-*.parquet]}}
 """
 # The command, with the pins of a test in place of the shipped ones.
 COMMAND = (
@@ -74,12 +80,20 @@ class Machine:
     def wait_for_part(self, process: subprocess.Popen):
         """Until 10 MiB of a file lie on the disk: huggingface_hub writes in steps of that size."""
         deadline = time.monotonic() + 30
-        while not any(path.stat().st_size >= 10 * 2**20 for path in self.blobs()):
+        while not any(size >= 10 * 2**20 for size in map(_size, self.blobs())):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
 
     def blobs(self) -> list[Path]:
         return [path for path in (self.folder / "hf").rglob("blobs/*") if path.is_file()]
+
+
+def _size(path: Path) -> int:
+    """0 where the file was renamed since it was listed."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 @pytest.fixture
@@ -233,6 +247,69 @@ def test_an_unpinned_repository_stays_at_the_revision_of_its_first_fetch(machine
     (machine.folder / "asum/hub.lock.yaml").unlink()  # the cache alone, as it was copied to another machine
     find = "print(hub.snapshot('our/model'))"
     assert machine.asum("fetch", "--check", "our/model", before=find)[1] == f"{machine.snapshot()}\n" * 2
+
+
+@pytest.fixture
+def in_parts(machine, the_hub):
+    """The machine, with a data set pinned in two parts; and the snapshot folder that they share."""
+    machine.pins.write_text(PARTS)
+    shards = {f"data/train-{number}.parquet": b"%d" % number for number in range(2)}
+    the_hub.repositories["datasets/our/speech"] = {COMMIT: {"data/test.parquet": b"rows", "data/other.parquet": b"not wanted"} | shards}
+    return machine, machine.folder / "hf/hub/datasets--our--speech/snapshots" / COMMIT
+
+
+@pytest.mark.parametrize(("first", "then"), [("speech", "speech-train"), ("speech-train", "speech")])
+def test_parts_of_a_repository_are_fetched_one_by_one_into_one_folder(in_parts, the_hub, first, then):
+    machine, folder = in_parts
+    wanted = {"speech": ["test.parquet"], "speech-train": ["train-0.parquet", "train-1.parquet"]}
+    for name in (first, then):
+        the_hub.log.clear()
+        assert machine.asum("fetch", name)[:2] == (0, f"{folder}\n")
+        assert [path for path, _ in the_hub.downloads()] == wanted[name]
+    machine.url = "http://127.0.0.1:9"
+    assert machine.asum("fetch", "speech", "speech-train")[:2] == (0, f"{folder}\n" * 2)
+    assert machine.asum("fetch", "--check")[:2] == (0, f"{folder}\n" * 2)
+    lock = (machine.folder / "asum/hub.lock.yaml").read_text()
+    assert re.findall(r"datasets/our/speech@1{40}|data/\S+\.parquet", lock) == [
+        f"datasets/our/speech@{COMMIT}",
+        *(f"data/{name}.parquet" for name in ("test", "train-0", "train-1")),
+    ]
+
+
+def test_all_is_every_part(in_parts, the_hub):
+    machine, folder = in_parts
+    assert machine.asum("fetch", "all")[:2] == (0, f"{folder}\n" * 2)
+    assert [path for path, _ in the_hub.downloads()] == ["test.parquet", "train-0.parquet", "train-1.parquet"]
+
+
+def test_one_part_in_a_cache_without_the_lock_needs_no_network_and_the_other_does(in_parts):
+    machine, folder = in_parts
+    machine.asum("fetch", "speech")
+    (machine.folder / "asum/hub.lock.yaml").unlink()
+    status, stdout, stderr = machine.asum("fetch", "speech", "speech-train", HF_HUB_OFFLINE="1")
+    assert (status, stdout) == (1, f"{folder}\n")
+    assert stderr.splitlines()[-1] == "asum: our/speech: HF_HUB_OFFLINE is set, and not all of it is there: unset it to download"
+
+
+def test_damage_to_one_part_is_repaired_by_fetching_that_part(in_parts, the_hub):
+    machine, folder = in_parts
+    machine.asum("fetch", "all")
+    (folder / "data/train-1.parquet").resolve().write_bytes(b"x")
+    assert machine.asum("fetch", "--check", "speech")[0] == 0
+    assert "data/train-1.parquet has sha256" in machine.asum("fetch", "--check", "speech-train")[2]
+    the_hub.log.clear()
+    assert machine.asum("fetch", "speech-train")[0] == 0
+    assert the_hub.downloads() == [("train-1.parquet", None)]
+
+
+def test_a_model_and_a_data_set_of_one_name_are_two_repositories(machine, the_hub):
+    machine.pins.write_text("{}")
+    the_hub.repositories["datasets/our/model"] = {NEXT_COMMIT: {"test.parquet": b"rows"}}
+    the_hub.main["datasets/our/model"] = NEXT_COMMIT
+    folders = [machine.snapshot(), machine.folder / "hf/hub/datasets--our--model/snapshots" / NEXT_COMMIT]
+    assert machine.asum("fetch", "our/model", "datasets/our/model")[:2] == (0, "".join(f"{folder}\n" for folder in folders))
+    lock = (machine.folder / "asum/hub.lock.yaml").read_text()
+    assert f"\nour/model@main:\n  revision: '{COMMIT}'" in lock and f"\ndatasets/our/model@main:\n  revision: '{NEXT_COMMIT}'" in lock
 
 
 def test_one_repository_that_fails_does_not_hold_up_the_others(machine, the_hub):

@@ -32,8 +32,20 @@ def small_pins(tmp_path, monkeypatch) -> None:
     pins = tmp_path / "pins.yaml"
     weights = hashlib.sha256(b"12345").hexdigest()
     pins.write_text(
-        f"our/model: {{kind: model, name: ours, revision: '{'1' * 40}', required: [config.json, model.safetensors],"
+        f"ours: {{kind: model, repo_id: our/model, revision: '{'1' * 40}', required: [config.json, model.safetensors],"
         f" pinned: {{model.safetensors: {{size_bytes: 5, sha256: {weights}}}}}, source: a test}}"
+    )
+    monkeypatch.setattr(hub, "PINS", pins)
+
+
+@pytest.fixture
+def pins_in_parts(tmp_path, monkeypatch) -> None:
+    """In place of hub.yaml: one data set in two parts, the first of which has a file of four bytes."""
+    pins = tmp_path / "pins.yaml"
+    shared = f"kind: dataset, repo_id: our/speech, revision: '{'1' * 40}', source: a test"
+    pins.write_text(
+        f"speech: {{{shared}, required: [test/0000.parquet], pinned: {{test/0000.parquet: {{size_bytes: 4}}}}}}\n"
+        f"speech-train: {{{shared}, required: [train/0000.parquet, train/0001.parquet]}}\n"
     )
     monkeypatch.setattr(hub, "PINS", pins)
 
@@ -52,9 +64,10 @@ def put(cache: Path, repo: str, commit: str, path: str, content: bytes) -> Path:
 
 def test_every_size_and_both_corpora_are_pinned_to_a_commit():
     pins = hub.repositories()
-    assert [pin.name for pin in pins] == [*(f"whisper-{size}" for size in SIZES), "librispeech", "slue-voxpopuli"]
+    corpora = ["librispeech", "librispeech-train", "slue-voxpopuli", "slue-voxpopuli-train"]
+    assert [pin.name for pin in pins] == [*(f"whisper-{size}" for size in SIZES), *corpora]
     assert all(re.fullmatch("[0-9a-f]{40}", pin.revision) for pin in pins)
-    assert len({pin.revision for pin in pins}) == 14
+    assert len({(pin.repo_id, pin.revision) for pin in pins}) == len({pin.revision for pin in pins}) == 14
     assert all(pin.source for pin in pins)
 
 
@@ -77,11 +90,31 @@ def test_a_sharded_checkpoint_of_another_repository_is_wanted_with_its_index():
     assert other.wants("model-00001-of-00002.safetensors") and other.wants("model.safetensors.index.json") and other.wants("merges.txt")
 
 
-def test_librispeech_is_test_validation_and_the_14_shards_of_train_100_of_the_clean_part():
+def test_librispeech_is_the_clean_test_shard_of_350_mb():
     librispeech = hub.find("librispeech")
-    assert (librispeech.kind, librispeech.repo_id, len(librispeech.required)) == ("dataset", "openslr/librispeech_asr", 16)
-    assert librispeech.wants("clean/train.100/0013.parquet") and librispeech.wants("clean/test/0000.parquet")
-    assert not librispeech.wants("clean/train.360/0000.parquet") and not librispeech.wants("other/test/0000.parquet")
+    assert (librispeech.kind, librispeech.repo_id) == ("dataset", "openslr/librispeech_asr")
+    assert (librispeech.required, librispeech.optional) == (("clean/test/0000.parquet",), ())
+    assert [(file.path, file.size_bytes) for file in librispeech.pinned] == [("clean/test/0000.parquet", 350_452_636)]
+
+
+def test_training_on_librispeech_adds_validation_and_the_14_shards_of_train_100_of_the_same_revision():
+    rest = hub.find("librispeech-train")
+    assert (rest.repo_id, rest.revision) == ("openslr/librispeech_asr", hub.find("librispeech").revision)
+    assert rest.required == ("clean/validation/0000.parquet", *(f"clean/train.100/{shard:04d}.parquet" for shard in range(14)))
+    assert not any(rest.wants(f"{split}/0000.parquet") for split in ("clean/test", "clean/train.360", "other/validation"))
+
+
+def test_the_splits_of_slue_voxpopuli_are_in_its_two_parts():
+    test, rest = hub.find("slue-voxpopuli"), hub.find("slue-voxpopuli-train")
+    assert (test.gated, rest.gated, test.key) == (True, True, rest.key)
+    shards = [f"voxpopuli/{split}-00000-of-00002.parquet" for split in ("train", "validation", "test")]
+    assert [test.wants(shard) for shard in shards] == [False, False, True]
+    assert [rest.wants(shard) for shard in shards] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["openslr/librispeech_asr", "datasets/openslr/librispeech_asr", "openslr/librispeech_asr@refs/pr/7"])
+def test_the_name_of_a_repository_in_parts_means_the_first(name):
+    assert hub.find(name).required == hub.find("librispeech").required
 
 
 @pytest.mark.parametrize(
@@ -103,7 +136,7 @@ def test_other_repositories_are_models_unless_they_are_said_to_be_data_sets():
 
 @pytest.mark.parametrize("name", ["whisper", "a/b/c", "../secret", "a/..", "a b/c", "", "a/b@", "./checkpoints", "a/b@/etc/hostname"])
 def test_what_is_no_name_is_refused_with_the_choices(name):
-    with pytest.raises(InputError, match=r"unknown repository .*: choose from whisper-tiny, .*slue-voxpopuli, all, or give owner/name"):
+    with pytest.raises(InputError, match=r"unknown repository .*: choose from whisper-tiny, .*slue-voxpopuli-train, all, or give owner/name"):
         hub.find(name)
 
 
@@ -132,7 +165,7 @@ def test_a_snapshot_without_its_weights_as_pinned_is_not_whole(cache, small_pins
     put(cache, "models--our--model", "1" * 40, "config.json", b"{}")
     if weights:
         put(cache, "models--our--model", "1" * 40, "model.safetensors", weights)
-    with pytest.raises(InputError, match=r"^our/model is not fetched as a whole \(model.safetensors missing\): run `asum fetch ours` again$"):
+    with pytest.raises(InputError, match=r"^our/model is not fetched as a whole \(model.safetensors missing\): run `asum fetch ours`$"):
         hub.snapshot("our/model")
 
 
@@ -172,6 +205,40 @@ def test_check_finds_a_changed_byte_by_the_name_of_the_blob_and_changes_nothing(
 def test_check_of_all_leaves_out_what_is_not_fetched_and_of_a_name_does_not(cache):
     assert hub.check(["all"]) == []
     assert hub.check(["whisper-tiny"])[0].faults == ("openai/whisper-tiny is not fetched: run `asum fetch whisper-tiny`",)
+
+
+def test_a_part_is_found_without_the_others(cache, pins_in_parts):
+    folder = put(cache, "datasets--our--speech", "1" * 40, "test/0000.parquet", b"rows")
+    assert hub.snapshot("speech") == hub.snapshot("our/speech") == folder
+    with pytest.raises(
+        InputError,
+        match=r"^our/speech is not fetched as a whole \(train/0000.parquet, train/0001.parquet missing\): run `asum fetch speech-train`$",
+    ):
+        hub.snapshot("speech-train")
+    for shard in ("0000", "0001"):
+        put(cache, "datasets--our--speech", "1" * 40, f"train/{shard}.parquet", shard.encode())
+    assert hub.snapshot("speech-train") == folder
+
+
+def test_a_part_that_is_there_says_nothing_of_the_other(cache, pins_in_parts):
+    put(cache, "datasets--our--speech", "1" * 40, "test/0000.parquet", b"rows")
+    assert [(row["name"], row["size"], row["here"]) for row in hub.listing()] == [
+        ("speech", "4 bytes", "fetched"),
+        ("speech-train", "not known before the fetch", "no"),
+    ]
+    assert [(outcome.repository.name, outcome.faults) for outcome in hub.check(["all"])] == [("speech", ())]
+    assert hub.check(["speech-train"])[0].faults == ("our/speech is not fetched: run `asum fetch speech-train`",)
+    put(cache, "datasets--our--speech", "1" * 40, "train/0001.parquet", b"rows")
+    assert [row["here"] for row in hub.listing()] == ["fetched", "in part"]
+    assert hub.check(["all"])[1].faults == ("our/speech: train/0000.parquet is missing; run `asum fetch speech-train` to repair",)
+
+
+def test_a_file_whose_content_was_removed_from_the_cache_is_missed(cache, pins_in_parts):
+    folder = put(cache, "datasets--our--speech", "1" * 40, "test/0000.parquet", b"rows")
+    (folder / "test" / "0000.parquet").resolve().unlink()
+    assert hub.check(["all"])[0].faults == ("our/speech: test/0000.parquet is missing; run `asum fetch speech` to repair",)
+    with pytest.raises(InputError, match=r"\(test/0000.parquet missing\): run `asum fetch speech`$"):
+        hub.snapshot("speech")
 
 
 def test_a_damaged_lock_is_named(cache, tmp_path):

@@ -163,7 +163,7 @@ def test_too_little_memory_is_refused_before_the_run_with_what_would_fit():
     said = str(caught.value)
     assert said.startswith("Whisper large in fp32, method none, 4 utterances at a time, needs about ")
     assert "8.0 GB is free" in said
-    assert "one utterance at a time (" in said and "precision int8 (" in said and "size medium (" in said
+    assert "what would fit is precision bf16 (" in said and "precision int8 (" in said and "size medium (" in said
     assert "\n" not in said
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow
@@ -14,7 +15,8 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
-from asum_lib.corpora import parquet, read_audio
+from asum_lib import hub
+from asum_lib.corpora import dataset_revision, load_corpus, parquet, read_audio
 from asum_lib.corpora.manifest import read_manifest
 from asum_lib.corpora.parquet import load_folder, load_hub
 from asum_lib.errors import InputError
@@ -269,12 +271,42 @@ def test_slue_voxpopuli_is_read_by_its_normalized_text(tmp_path):
         assert load_hub("slue-voxpopuli", folder, split).texts == [text]
 
 
-def test_a_split_that_was_not_fetched_is_said(tmp_path):
-    folder = snapshot(tmp_path)
-    write(folder / "clean" / "test" / "0000.parquet", row("a"))
-    assert refusal(load_hub, "librispeech", folder, "train") == (
-        f"librispeech train is not fetched: {folder} has no clean/train.100/*.parquet or all/train.clean.100/*.parquet; run `asum fetch librispeech`"
-    )
+@pytest.mark.parametrize(("split", "part"), [("train", "librispeech-train"), ("dev", "librispeech-train"), ("test", "librispeech")])
+def test_a_split_that_is_not_in_the_snapshot_is_said_with_what_fetches_it(tmp_path, split, part):
+    said = refusal(load_hub, "librispeech", snapshot(tmp_path), split)
+    assert said.startswith(f"librispeech {split} is not fetched: ") and said.endswith(f"; run `asum fetch {part}`")
+
+
+@pytest.fixture
+def librispeech(tmp_path, monkeypatch):
+    """The snapshot folder of librispeech in an empty Hugging Face cache, at the pinned revision but of any size."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    pins = tuple(replace(pin, pinned=()) for pin in hub.repositories())
+    monkeypatch.setattr(hub, "repositories", lambda: pins)
+    return tmp_path / "hf" / "hub" / "datasets--openslr--librispeech_asr" / "snapshots" / hub.find("librispeech").revision
+
+
+def test_librispeech_test_needs_no_other_split(librispeech):
+    write(librispeech / "clean" / "test" / "0000.parquet", row("a", "ask"))
+    assert load_corpus("librispeech", "test").texts == ["ask"]
+    assert dataset_revision("librispeech") == "71cacbfb7e2354c4226d01e70d77d5fca3d04ba1"
+    for split in ("train", "dev"):
+        assert refusal(load_corpus, "librispeech", split) == (
+            "openslr/librispeech_asr is not fetched as a whole (clean/validation/0000.parquet, clean/train.100/0000.parquet, "
+            "clean/train.100/0001.parquet and 12 more missing): run `asum fetch librispeech-train`"
+        )
+
+
+def test_librispeech_train_and_dev_need_no_test(librispeech):
+    for shard in range(14):
+        write(librispeech / "clean" / "train.100" / f"{shard:04d}.parquet", row(f"a{shard}", f"learn {shard}"))
+    write(librispeech / "clean" / "validation" / "0000.parquet", row("a", "choose"))
+    assert load_corpus("librispeech", "train").texts == [f"learn {shard}" for shard in range(14)]
+    assert load_corpus("librispeech", "dev").texts == ["choose"]
+    assert dataset_revision("librispeech") == "71cacbfb7e2354c4226d01e70d77d5fca3d04ba1"
+    assert refusal(load_corpus, "librispeech", "test").endswith("(clean/test/0000.parquet missing): run `asum fetch librispeech`")
 
 
 def test_unpacking_needs_little_memory(tmp_path):

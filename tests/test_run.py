@@ -6,7 +6,8 @@ import pytest
 
 from asum_lib.corpora import howto, materialize
 from asum_lib.errors import InputError
-from asum_lib.study import records, render, whisper_quant
+from asum_lib.paths import RESULTS
+from asum_lib.study import records, render, run, whisper_quant
 from asum_lib.study.cells import make_cell
 from asum_lib.study.run import run_cells
 
@@ -57,16 +58,56 @@ def test_a_failing_cell_becomes_a_record_and_the_rest_goes_on(manifest, tmp_path
 
     load = loading.load
 
-    def fails_on_int4(where, precision):
+    def fails_on_int4(where, precision, scale):
         if precision == "int4":
             raise MemoryError("no room for this")
-        return load(where, precision)
+        return load(where, precision, scale)
 
     monkeypatch.setattr(loading, "load", fails_on_int4)
     both = cells(manifest, precision="int4") + cells(manifest, precision="fp32")
     (_, failed), (_, fine) = run_cells(both, results=tmp_path)
     assert (failed.status, failed.reason) == ("failed", "MemoryError: no room for this")
     assert fine.status == "ok"
+
+
+def test_a_cell_that_cannot_fit_is_a_record_with_what_would_and_the_rest_goes_on(manifest, tmp_path, monkeypatch):
+    from asum_lib.measure import memory
+
+    checked = memory.check_memory
+
+    def small(plan):
+        return checked(plan, free=0) if plan.precision == "fp32" else None
+
+    monkeypatch.setattr(memory, "check_memory", small)
+    both = cells(manifest, precision="fp32") + cells(manifest, precision="int8")
+    (path, refused), (_, fine) = run_cells(both, results=tmp_path)
+    assert (refused.status, fine.status) == ("failed", "ok")
+    assert "of memory and 0.0 GB is free on this machine: what would fit is" in records.read(path).reason
+    with pytest.raises(InputError, match=r"none of 1 cells to measure fits \(whisper-tiny-fp32-none-s0\): .* of memory and 0.0 GB is free"):
+        run_cells(both[:1], results=tmp_path)
+
+
+def test_scale_mini_is_float32_on_the_cpu_on_any_machine(monkeypatch):
+    import torch
+
+    from asum_lib.models import loading
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
+    assert (loading.compute_dtype("int8", "mini"), loading.device("mini")) == ("float32", "cpu")
+    assert loading.compute_dtype("int8", "paper") == "bfloat16"
+    record = records.read(RESULTS / "mini" / "whisper_wer" / "whisper-tiny-int8-none-s0.json")
+    assert run.fingerprint_of(make_cell("tiny", "int8", "none")) == record.fingerprint
+
+
+def test_a_model_folder_cannot_take_the_studys_own_name(tmp_path):
+    with pytest.raises(InputError, match="its name 'whisper' would be taken for the study's own"):
+        whisper_quant.run(model=str(tmp_path / "whisper"))
+
+
+def test_text_in_capitals_is_learnt_in_small_letters():
+    assert run.all_capitals(["GO DO YOU HEAR", "NUMBER 9"])
+    assert not run.all_capitals(["GO DO YOU HEAR", "Number 9"])
 
 
 def test_the_command_of_a_record_measures_that_cell(manifest, tmp_path):

@@ -75,6 +75,27 @@ def test_an_adapted_model_writes_what_generate_writes(howto, adapted, precision)
     assert ours != transcribe_tokens(plain.model, speech.tokenizer.prefix_tokens, first)
 
 
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+@pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
+def test_an_adapted_model_that_computes_in_bf16_is_heard(howto, monkeypatch, precision, method):
+    """As on a GPU: PEFT's AdaLoRA would turn activations into float32 there, which the next layer refuses."""
+    monkeypatch.setattr(loading, "compute_dtype", lambda precision, scale="paper": "bfloat16")
+    speech = loading.load(str(ladder.checkpoint("tiny")), precision)
+    model = attach(speech.model, adapter_of(method, 8), total_steps=100)
+    assert len(transcribe(model, speech.tokenizer, howto.of(range(2)))) == 2
+
+
+def test_batches_dealt_to_processes_are_the_batches_of_one(howto):
+    """Three processes, one after the other here: each hears its share, and together they give what one alone gives."""
+    speech = loading.load(str(ladder.checkpoint("tiny")), "int8")
+    prompt, first = speech.tokenizer.prefix_tokens, howto.of(range(20))
+
+    def deal(count, hear):
+        return [pair for numbers in (range(0), range(0, 2), range(2, count)) for pair in hear(numbers)]
+
+    assert transcribe_tokens(speech.model, prompt, first, 4, share=deal) == transcribe_tokens(speech.model, prompt, first, 4)
+
+
 def test_int8_is_the_same_as_generate_one_by_one_and_nearly_so_in_batches(howto):
     """LLM.int8() keeps a column in full precision where any row of the batch exceeds 6: there the batch is part of the arithmetic."""
     speech = loading.load(str(ladder.checkpoint("tiny")), "int8")

@@ -37,7 +37,8 @@ __all__ = [
 
 DOMAIN_OF = {"howto": "target", "howto-source": "source"}  # corpus name: domain of the generator
 GENERATED = (*DOMAIN_OF, "digits")
-HUB = {"librispeech": "openslr/librispeech_asr", "slue-voxpopuli": "asapp/slue"}  # corpus name: repository
+# Corpus name: repository. What `asum fetch` has under the corpus's name is the test split; train and dev are `<name>-train`.
+HUB = {"librispeech": "openslr/librispeech_asr", "slue-voxpopuli": "asapp/slue"}
 NAMES = (*GENERATED, *HUB, "how2")
 
 
@@ -64,7 +65,8 @@ def load_corpus(name: str, split: str, progress: Callable[[str], None] = lambda 
         from asum_lib import hub
         from asum_lib.corpora import parquet
 
-        return parquet.load_hub(name, hub.snapshot(HUB[name]), split, progress)
+        snapshot = hub.snapshot(HUB[name] if split == "test" else f"{name}-train")
+        return parquet.load_hub(name, snapshot, split, progress)
     if name == "how2":
         return _load_path(_how2(), split, progress, name)
     path = Path(name)
@@ -93,8 +95,9 @@ def dataset_revision(name: str) -> str | None:
     from asum_lib import hub
 
     if name in HUB:
-        with suppress(InputError):
-            return hub.revision(hub.snapshot(HUB[name]))
+        for part in (HUB[name], f"{name}-train"):
+            with suppress(InputError):
+                return hub.revision(hub.snapshot(part))
     return hub.revision(Path(name)) if name not in NAMES and Path(name).is_dir() else None
 
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.paths import cache
 
 _BATCH = 64
+_VERSION = 1  # of what is kept: raised when the cutting of windows, or this module, changes a value
+_LIBRARIES = ("numpy", "soundfile", "soxr", "torch", "transformers")  # that a value passes through
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Features:
 
 def log_mel(corpus: Corpus, extractor, progress: Callable[[str], None] = lambda line: None) -> Features:
     """The features of `corpus` by a `WhisperFeatureExtractor`, from the cache or computed and cached, whole or not at all."""
-    recipe = json.dumps([corpus.fingerprint, extractor.to_dict()], sort_keys=True, default=str)
+    recipe = json.dumps([corpus.fingerprint, extractor.to_dict(), _VERSION, [version(name) for name in _LIBRARIES]], sort_keys=True, default=str)
     folder = cache() / "features" / f"{corpus.name}-{corpus.split}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     if not (folder / "index.npz").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,8 @@ def load_hub(name: str, snapshot: Path, split: str, progress: Callable[[str], No
     for pattern in SHARDS[name][split]:
         if shards := sorted(snapshot.glob(pattern)):
             return _load(name, snapshot, shards, split, progress)
-    raise InputError(f"{name} {split} is not fetched: {snapshot} has no {' or '.join(SHARDS[name][split])}; run `asum fetch {name}`")
+    part = name if split == "test" else f"{name}-train"
+    raise InputError(f"{name} {split} is not fetched: {snapshot} has no {' or '.join(SHARDS[name][split])}; run `asum fetch {part}`")
 
 
 def found(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asum_lib.errors import InputError
 
-TEXT_TOKENS = 128  # of a text that 30 s of speech make, rounded up
+TEXT_TOKENS = 160  # of a text that 30 s of quick speech make, rounded up
 BYTES_OF = {"float32": 4, "bfloat16": 2}
 SCALES = {"int4": 4 / 64, "int4-dq": 1 / 64, "fp4": 4 / 64}  # bytes of scale a weight: a float a block of 64, or one byte
 
@@ -147,38 +147,31 @@ def check_memory(plan: Plan, free: int | None = None) -> Need:
     found = need(plan)
     if free is None or found.total <= free:
         return found
-    lightest = replace(plan, batch_size=1, train_batch_size=1, gradient_checkpointing=plan.method != "none")
-    fitting = _fitting(plan, free) or _fitting(lightest, free, "one utterance at a time and ")
-    advice = ", or ".join(fitting) or "a machine with more memory"
+    advice = ", or ".join(_fitting(plan, free)) or "a machine with more memory"
     place = "on the GPU" if plan.on_gpu else "on this machine"
     raise InputError(f"{_described(plan)} needs about {_gb(found.total)} of memory and {_gb(free)} is free {place}: what would fit is {advice}")
 
 
-def _fitting(plan: Plan, free: int, already: str = "") -> list[str]:
+def _fitting(plan: Plan, free: int) -> list[str]:
     """The lighter runs that `free` bytes hold, in words with their bytes; of the smaller sizes the largest."""
     found = [(text, amount) for text, other in _alternatives(plan) if (amount := need(other).total) <= free]
     sizes = [text for text, _ in found if text.startswith("size ")]
-    return [f"{already}{text} ({_gb(amount)})" for text, amount in found if text not in sizes[1:]]
+    return [f"{text} ({_gb(amount)})" for text, amount in found if text not in sizes[1:]]
 
 
 def _alternatives(plan: Plan):
-    """(description, plan) of lighter runs, those that change the least first, sizes from the largest."""
+    """(description, plan) of lighter runs that a user can ask for, those that change the least first, sizes from the largest."""
     from asum_lib.models.real import ARCHITECTURES
 
-    trains = plan.method != "none"
-    if plan.batch_size > 1 or (trains and plan.train_batch_size > 1):
-        yield "one utterance at a time", replace(plan, batch_size=1, train_batch_size=1)
-    if trains and not plan.gradient_checkpointing:
-        yield "gradient checkpointing", replace(plan, gradient_checkpointing=True)
-        if plan.train_batch_size > 1 or plan.batch_size > 1:
-            yield "both", replace(plan, batch_size=1, train_batch_size=1, gradient_checkpointing=True)
     lighter = [precision for precision in ("bf16", "int8", "int4") if precision != plan.precision]
     if plan.method == "full":
         lighter = lighter[:1] if plan.precision == "fp32" else []
         yield "method lora", replace(plan, method="lora")
     for precision in lighter:
         yield f"precision {precision}", replace(plan, precision=precision)
-    if plan.model in ARCHITECTURES:
+    if plan.method != "none":
+        yield "method none", replace(plan, method="none")
+    if isinstance(plan.model, str) and plan.model in ARCHITECTURES:
         sizes = sorted(("tiny", "base", "small", "medium", "large"), key=lambda size: sum(_counts(_config(size))))
         smaller = [size for size in sizes if sum(_counts(_config(size))) < sum(_counts(_config(plan.model)))]
         for size in reversed(smaller):

@@ -63,8 +63,14 @@ def note(folder: Path) -> str | None:
 
 
 def multilingual(folder: Path) -> bool:
-    """Whether the checkpoint is to be told a language; an English-only one (`.en`) refuses to be told."""
-    return bool(json.loads((Path(folder) / "generation_config.json").read_text()).get("is_multilingual"))
+    """Whether the checkpoint is to be told a language; an English-only one (`.en`) refuses to be told.
+
+    generation_config.json says so. Older fine-tuned checkpoints leave it out: then the vocabulary does, whose multilingual
+    form has 51,865 tokens or more.
+    """
+    folder = Path(folder)
+    said = json.loads((folder / "generation_config.json").read_text()).get("is_multilingual")
+    return bool(said) if said is not None else json.loads((folder / "config.json").read_text()).get("vocab_size", 0) >= 51_865
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -48,10 +48,11 @@ def folder_of(where: str) -> Path:
     Nothing is fetched. Raises `InputError` where there is neither.
     """
     path = Path(where).expanduser()
-    if path.is_dir():
+    published = where in {real.repository(size) for size in real.ARCHITECTURES}
+    if path.is_dir() and not published:  # a folder `openai` that happens to be here does not stand in for the pinned checkpoint
         return path
     owner, _, name = where.partition("/")
-    if owner in ("", ".", "..", "~") or not name or "/" in name or os.sep in name or Path(owner).is_dir():
+    if owner in ("", ".", "..", "~") or not name or "/" in name or os.sep in name or (Path(owner).is_dir() and not published):
         raise InputError(f"checkpoint {where}: no such folder, and no name of a Hub repository (owner/name) either")
 
     from asum_lib import hub
@@ -59,29 +60,29 @@ def folder_of(where: str) -> Path:
     return Path(hub.snapshot(where))
 
 
-def device() -> str:
-    """Where models are put: this process's CUDA device (`LOCAL_RANK`, as launchers of several processes set it), else the CPU."""
+def device(scale: str = "paper") -> str:
+    """Where models are put: at scale `mini` the CPU, else this process's CUDA device (`LOCAL_RANK`, as launchers set it) if there is one."""
     import torch
 
-    if not torch.cuda.is_available():
+    if scale == "mini" or not torch.cuda.is_available():
         return "cpu"
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
 
 
-def compute_dtype(precision: str) -> str:
+def compute_dtype(precision: str, scale: str = "paper") -> str:
     """Data type of what is not quantised, and of the arithmetic of 4-bit layers: `float32` or `bfloat16`.
 
     fp32 is float32 and bf16 is bfloat16 everywhere. A quantised model takes bfloat16 on a GPU that computes in it, since that
     halves what stays unquantised and is several times as fast, and float32 elsewhere: few processors multiply bfloat16 faster,
-    a GPU that only emulates it is slower, and the shipped records were measured so.
+    a GPU that only emulates it is slower, and the shipped records were measured so. Scale `mini` is float32 on any machine.
     """
     import torch
 
     choose("precision", precision, PRECISIONS)
     if precision == "bf16":
         return "bfloat16"
-    quick = precision in QUANTISATION and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bfloat16" if quick else "float32"
+    on_gpu = precision in QUANTISATION and scale != "mini" and torch.cuda.is_available()
+    return "bfloat16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
 def load_parts(where: str):
@@ -100,14 +101,14 @@ def load_parts(where: str):
     return tokenizer, extractor
 
 
-def load(where: str, precision: str) -> Speech:
+def load(where: str, precision: str, scale: str = "paper") -> Speech:
     """Load and quantise, after the folder was found sound. fp32, bf16 and what bitsandbytes leaves alone follow `compute_dtype`."""
     import torch
     from transformers import BitsAndBytesConfig, WhisperForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # a bar a cell for weights that load in milliseconds
-    dtype = getattr(torch, compute_dtype(precision))
+    dtype, place = getattr(torch, compute_dtype(precision, scale)), device(scale)
     for noisy in ("autograd._functions", "backends.cpu.ops"):  # a line a layer about float16 casts; an optional kernel package
         logging.getLogger(f"bitsandbytes.{noisy}").setLevel(logging.ERROR)
     tokenizer, extractor = load_parts(where)
@@ -116,7 +117,7 @@ def load(where: str, precision: str) -> Speech:
     if precision in QUANTISATION:
         compute = {"bnb_4bit_compute_dtype": dtype} if "load_in_4bit" in QUANTISATION[precision] else {}
         options["quantization_config"] = BitsAndBytesConfig(**QUANTISATION[precision], **compute)
-        options["device_map"] = {"": device()}
+        options["device_map"] = {"": place}
     try:
         model, report = WhisperForConditionalGeneration.from_pretrained(str(folder), **options)
     except OSError as error:
@@ -126,8 +127,9 @@ def load(where: str, precision: str) -> Speech:
         raise InputError(f"checkpoint {folder}: {len(invented)} weights were not found there, e.g. {invented[0]}: fetch it again")
     if precision in QUANTISATION:
         _mend_4bit_on_cpu(model)
-    elif device() != "cpu":
-        model = model.to(device())
+    else:
+        model = model.to(place)
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's default for convolutions on a GPU is TF32, which is not fp32
     return Speech(model, tokenizer, extractor, _language(folder))
 
 

@@ -19,14 +19,27 @@ ENCODER_POSITIONS = 1_600  # that the encoder sees at once on a CPU, one real wi
 ENCODER_WINDOWS_GPU = 32
 
 
-def transcribe(model, tokenizer, features, batch_size: int = 64, progress: Callable[[int], None] = lambda done: None) -> list[str]:
+def alone(count: int, hear: Callable[[range], list]) -> list:
+    """One process hears all of `count` batches."""
+    return hear(range(count))
+
+
+def transcribe(
+    model,
+    tokenizer,
+    features,
+    batch_size: int = 64,
+    progress: Callable[[int], None] = lambda done: None,
+    share: Callable[[int, Callable[[range], list]], list] = alone,
+) -> list[str]:
     """Raw hypotheses for `features` (`corpora.features.Features`, or an array of windows x mel bins x frames), one an utterance.
 
     Greedy, no timestamps, no fallback; language and task are the tokenizer's prefix. The windows of a long utterance are
     heard one by one and their texts joined. The model is put in evaluation mode and left there. `progress` gets the
-    number of windows done after each batch.
+    number of windows done after each batch. `share(count, hear)` may deal the batches to several processes: it returns what
+    `hear(numbers)` gave in all of them. The batches are the same however many there are.
     """
-    tokens = transcribe_tokens(model, tokenizer.prefix_tokens, features, batch_size, progress)
+    tokens = transcribe_tokens(model, tokenizer.prefix_tokens, features, batch_size, progress, share)
     pieces = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     owners = getattr(features, "utterances", range(len(features)))
     texts: dict[int, list[str]] = {}
@@ -36,7 +49,12 @@ def transcribe(model, tokenizer, features, batch_size: int = 64, progress: Calla
 
 
 def transcribe_tokens(
-    model, prompt: Sequence[int], features, batch_size: int = 64, progress: Callable[[int], None] = lambda done: None
+    model,
+    prompt: Sequence[int],
+    features,
+    batch_size: int = 64,
+    progress: Callable[[int], None] = lambda done: None,
+    share: Callable[[int, Callable[[range], list]], list] = alone,
 ) -> list[list[int]]:
     """Token ids after `prompt` for each window, without the end token; at most as many as `model.generate` would write."""
     import torch
@@ -47,14 +65,18 @@ def transcribe_tokens(
     whisper = model.get_base_model() if hasattr(model, "get_base_model") else model
     lengths = getattr(features, "kept", np.arange(len(features)))
     order = np.argsort(-np.asarray(lengths), kind="stable")  # the longest first: too little memory shows at once
-    result: list[list[int]] = [[] for _ in range(len(features))]
-    with torch.inference_mode(), unpacked(whisper):
-        for start in range(0, len(order), batch_size):
-            items = order[start : start + batch_size]
-            for item, tokens in zip(items, _decode(whisper, prompt, _encode(whisper, features, items)), strict=True):
-                result[item] = tokens
-            progress(start + len(items))
-    return result
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def hear(numbers: range) -> list[tuple[int, list[int]]]:
+        heard = []
+        with torch.inference_mode(), unpacked(whisper):
+            for number in numbers:
+                tokens = _decode(whisper, prompt, _encode(whisper, features, batches[number]))
+                heard += zip(batches[number].tolist(), tokens, strict=True)
+                progress(len(heard))
+        return heard
+
+    return [tokens for _, tokens in sorted(share(len(batches), hear))]
 
 
 def encoder_batch(whisper) -> int:

@@ -113,6 +113,8 @@ def _unfit(record: records.Record, size: str) -> str | None:
         return "the record is of another cell"
     if metric.n != UTTERANCES:
         return f"measured on {metric.n} utterances of {UTTERANCES}"
+    if note := record.config.get("checkpoint_note"):
+        return f"the checkpoint says of itself: {note}"
     if f"norm:{NORMALIZER}" not in metric.signature:
         return f"scored with another normaliser than {NORMALIZER}: {metric.signature}"
     model = f"openai/whisper-{'large-v3-turbo' if size == 'turbo' else size}"
@@ -129,6 +131,5 @@ def _pin(repository: str) -> str | None:
     """The commit that a Hub repository is pinned to; None where none is."""
     from asum_lib import hub
 
-    pins = {pinned.repo_id: pinned.revision for pinned in hub.repositories()}
-    revision = pins.get(repository)
+    revision = hub.find(repository).revision
     return revision if revision and COMMIT.fullmatch(revision) else None

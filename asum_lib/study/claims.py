@@ -191,6 +191,9 @@ def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[
     evidence = [_evidence(part, p, True, results) for part, p in zip(deciding, p_holm, strict=True)]
     also = make_parts(rule, rule["also"], partial(find, must_be_planned=False)) if "also" in rule else []
     evidence += [_evidence(part, p, False, results) for part, p in zip(also, _corrected(also), strict=True)]
+    caveats = {row.cell["size"]: tables.caveat(row, scale, results) for part in deciding for row in part.rows if row.measured}
+    if doubtful := sorted(size for size, caveat in caveats.items() if caveat):
+        return "inconclusive", f"{reason}; but the apparatus is not calibrated for {', '.join(doubtful)}", evidence
     return verdict, reason, evidence
 
 

@@ -49,7 +49,7 @@ PROVENANCE = [
     "started_at",
     "finished_at",
 ]
-MEASURING = ("corpora/*.py", "corpora/*.yaml", "models/*.py", "training/*.py", "measure/*.py", "study/cells.py", "study/run.py")
+MEASURING = ("corpora/*.py", "corpora/*.yaml", "models/*.py", "training/*.py", "measure/*.py", "measure/*.json", "study/cells.py", "study/run.py")
 LIBRARIES = [
     "torch",
     "transformers",

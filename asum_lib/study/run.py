@@ -59,15 +59,17 @@ class _Row:
     def config(self):
         from transformers import WhisperConfig
 
+        from asum_lib.models import checkpoint
         from asum_lib.models.loading import folder_of
 
+        checkpoint.check(folder_of(self.where))
         return WhisperConfig.from_pretrained(folder_of(self.where), local_files_only=True)
 
     @cached_property
     def checksum(self) -> str:
         from asum_lib.models.loading import checksum
 
-        return checksum(self.where, everything=self.scale == "paper")
+        return checksum(self.where, everything=self.scale == "paper" or self.model is not None)
 
     @cached_property
     def note(self) -> str | None:
@@ -109,7 +111,7 @@ def run_cells(
 ) -> list[tuple[Path, records.Record]]:
     """Records of `cells`, in order. `model` overrides the checkpoint (a local folder or a Hub name).
 
-    Raises `InputError` for a faulty corpus or checkpoint, or too little memory, before the first cell is measured.
+    Raises `InputError` for a faulty corpus or checkpoint, and where no cell fits the memory, before the first cell is measured.
     """
     from asum_lib.models.loading import source
 
@@ -125,7 +127,7 @@ def run_cells(
         path = cell.path(results)
         there = path.is_file() and (found := records.read(path)).fingerprint == fingerprint and found.status == "ok"
         work.append((cell, row, path, config, fingerprint, found if there else None))
-    _check_memory([(cell, row) for cell, row, _, _, _, found in work if not found])
+    too_big = _too_big([(cell, row) for cell, row, _, _, _, found in work if not found], progress)
     processes.barrier()  # every process has seen which records are there before the first is written
     result = []
     for number, (cell, row, path, config, fingerprint, found) in enumerate(work, start=1):
@@ -134,11 +136,18 @@ def run_cells(
             progress(f"{label}: already measured, WER {_wer(found)}")
         else:
             progress(f"{label}: measuring")
-            found = _measure_and_write(cell, row, path, config, fingerprint, notebook, progress)
+            found = _measure_and_write(cell, row, path, config, fingerprint, notebook, too_big.get(cell), progress)
             outcome = f"WER {_wer(found)}" if found.status == "ok" else f"failed: {found.reason}"
             progress(f"{label}: {outcome} ({sum(t or 0 for t in found.time_s.values()):.0f} s)")
         result.append((path, found))
     return result
+
+
+def fingerprint_of(cell: Cell) -> str:
+    """What the record of a cell of the study must carry to be fresh on this machine. Raises `InputError` where its data are not here."""
+    from asum_lib.models.loading import source
+
+    return _resolve(cell, _Row(source(cell.scale, cell.size), cell.scale, cell.corpus, None, _silent))[1]
 
 
 def evaluation_batch(scale: str, size: str) -> int:
@@ -180,7 +189,7 @@ def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
     config = {
         "checkpoint": cell.model if Path(row.where).is_dir() else row.where,
         "quantisation": QUANTISATION.get(cell.precision),
-        "dtype": compute_dtype(cell.precision),
+        "dtype": compute_dtype(cell.precision, cell.scale),
         "adapter": asdict(adapter) if adapter else None,
         "training": asdict(training) if training else None,
         "seed": cell.seed,
@@ -193,6 +202,8 @@ def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
         config["checkpoint_note"] = row.note
     if training and cell.scale == "paper":
         config["autocast"] = execution_of(cell).autocast
+    if training and cell.corpus not in GENERATED:
+        config["training_text"] = "lower case" if all_capitals(row.corpus("train").texts) else "as it is"
     splits = ("train", "dev", cell.split) if training else (cell.split,)
     data = {split: _corpus_fingerprint(split, row) for split in splits}
     return config, records.fingerprint(config, data, row.checksum, wer.signature(normalizer_of(cell.corpus)))
@@ -200,6 +211,11 @@ def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
 
 def _corpus_fingerprint(split: str, row: _Row) -> str:
     return generated_fingerprint(row.corpus_name, split) or row.corpus(split).fingerprint
+
+
+def all_capitals(texts: list[str]) -> bool:
+    """Whether no letter is small, as in LibriSpeech: trained on as it is, a model would first learn to shout."""
+    return not any(letter.islower() for text in texts for letter in text)
 
 
 def training_of(cell: Cell):
@@ -219,32 +235,42 @@ def training_of(cell: Cell):
     return Training(learning_rate=peak_lr * int(numerator) / int(denominator or 1), epochs=cell.epochs, batch_size=batch_size)
 
 
-def _check_memory(work: list[tuple[Cell, _Row]]) -> None:
-    """Refuse what cannot fit before anything starts; every cell that is too big is named."""
+def _too_big(work: list[tuple[Cell, _Row]], progress: Callable[[str], None]) -> dict[Cell, str]:
+    """The cells that cannot fit, each with what would, said before anything starts; `InputError` where none of them fits."""
     from asum_lib.measure.memory import Plan, check_memory
     from asum_lib.models.loading import device
 
-    refused = {}
+    found = {}
     for cell, row in work:
         execution, training = execution_of(cell), training_of(cell)
         at_once = (execution.micro_batch_size or training.batch_size) if training else 1
         batches = {"batch_size": evaluation_batch(cell.scale, cell.size), "train_batch_size": at_once}
-        more = {"gradient_checkpointing": execution.gradient_checkpointing, "rank": cell.rank or 0, "on_gpu": device() != "cpu"}
+        more = {"gradient_checkpointing": execution.gradient_checkpointing, "rank": cell.rank or 0, "on_gpu": device(cell.scale) != "cpu"}
+        model = row.config  # a damaged checkpoint is refused here, and not as one that is too big
+        if cell.scale == "paper" and not row.model:
+            model = cell.size  # by its name, so that a smaller one can be offered
         try:
-            check_memory(Plan(row.config, cell.precision, cell.method, **batches, **more))
+            check_memory(Plan(model, cell.precision, cell.method, **batches, **more))
         except InputError as error:
-            refused[cell.name] = str(error)
-    if refused:
-        names = ", ".join(refused)
-        raise InputError(f"{len(refused)} of {len(work)} cells to measure do not fit ({names}): {next(iter(refused.values()))}")
+            found[cell] = str(error)
+    for others in processes.gather([found]):  # what one process cannot hold, none starts
+        found = others | found
+    if found and len(found) == len(work):
+        raise InputError(f"none of {len(work)} cells to measure fits ({', '.join(cell.name for cell in found)}): {next(iter(found.values()))}")
+    for cell, reason in found.items():
+        progress(f"{cell.name} will not be measured: {reason}")
+    return found
 
 
-def _measure_and_write(cell: Cell, row: _Row, path: Path, config: dict, fingerprint: str, notebook, progress) -> records.Record:
+def _measure_and_write(cell: Cell, row: _Row, path: Path, config: dict, fingerprint: str, notebook, too_big, progress) -> records.Record:
     """Measure in every process, write in the first; a state of training that a killed run left is used, and removed in the end."""
     from asum_lib.training.state import Resume, discard
 
-    resume = Resume(cache() / "training" / fingerprint[:32], fingerprint) if cell.scale == "paper" and cell.method != "none" else None
-    record, samples = _measure(cell, row, config, fingerprint, notebook, resume, progress)
+    resume = None
+    if cell.scale == "paper" and cell.method != "none":  # a state goes with the code and the libraries that made it
+        key = records.canonical([fingerprint, records.code_digest(), records.packages()])
+        resume = Resume(cache() / "training" / fingerprint[:32], key)
+    record, samples = _measure(cell, row, config, fingerprint, notebook, resume, too_big, progress)
     if processes.is_main():
         record = records.write(record, path, samples)
         if resume and record.status == "ok":
@@ -253,11 +279,13 @@ def _measure_and_write(cell: Cell, row: _Row, path: Path, config: dict, fingerpr
     return record
 
 
-def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, resume, progress) -> tuple[records.Record, list[dict]]:
+def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, resume, too_big, progress) -> tuple[records.Record, list[dict]]:
     provenance = records.provenance(_command(cell, row.model), notebook, records.now())  # before: the code that is running now
     fixed = {"schema": records.SCHEMA, "fingerprint": fingerprint, "table": cell.table, "scale": cell.scale}
     fixed |= {"cell": cell.as_dict(), "config": config}
     try:
+        if too_big:
+            raise MemoryError(too_big)
         measured, samples = _run(cell, row, resume, progress)
         outcome = {"status": "ok", "reason": None, **measured}
         fixed["config"] = config | {"execution": outcome.pop("execution")}
@@ -294,7 +322,8 @@ def _command(cell: Cell, model: str | None) -> str:
         given["scale"] = cell.scale
     if model:
         given["model"] = model
-    return "asum run whisper_quant " + " ".join(f"-p '{name}={value}'" for name, value in given.items())
+    started = f"accelerate launch --multi_gpu --num_processes {processes.world()} -m asum_lib measure" if processes.world() > 1 else "asum run"
+    return f"{started} whisper_quant " + " ".join(f"-p '{name}={value}'" for name, value in given.items())
 
 
 def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
@@ -308,7 +337,7 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     corpus, features = row.corpus(cell.split), row.features(cell.split)
     start, speech, failure = clock(), None, None
     try:
-        speech = load(row.where, cell.precision)
+        speech = load(row.where, cell.precision, cell.scale)
     except Exception as error:  # too little memory in one process must not leave the others waiting for it
         failure = error
     processes.raise_together(failure)
@@ -347,7 +376,7 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
 
 
 def _hear(cell: Cell, model, tokenizer, features, progress) -> list[str]:
-    """Hypotheses of all utterances; every process transcribes its share of them and gets them all."""
+    """Hypotheses of all utterances; every process transcribes its share of the batches and gets them all."""
     from asum_lib.models.transcribe import transcribe
 
     said_s = time.monotonic()
@@ -356,11 +385,12 @@ def _hear(cell: Cell, model, tokenizer, features, progress) -> list[str]:
         nonlocal said_s
         if time.monotonic() - said_s > PROGRESS_EVERY_S:
             said_s = time.monotonic()
-            progress(f"{cell.name}: {done} of {len(mine)} windows transcribed")
+            progress(f"{cell.name}: {done * processes.world()} of {len(features)} windows transcribed")
 
-    mine = features.of(processes.share(features.utterance_count))
-    batch = evaluation_batch(cell.scale, cell.size)
-    return processes.together(lambda: transcribe(model, tokenizer, mine, batch, say))
+    def deal(count: int, hear) -> list:
+        return processes.together(lambda: hear(processes.share(count)))
+
+    return transcribe(model, tokenizer, features, evaluation_batch(cell.scale, cell.size), say, deal)
 
 
 def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, list[dict], list[dict], float, dict]:
@@ -369,16 +399,18 @@ def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, lis
 
     train, train_features = row.corpus("train"), row.features("train").whole_utterances()
     dev, dev_features = row.corpus("dev"), row.features("dev")
-    texts = [train.utterances[index].text for index in train_features.utterances]
+    spoken = [text.lower() for text in train.texts] if all_capitals(train.texts) else train.texts
+    texts = [spoken[index] for index in train_features.utterances]
     if left_out := len(train.utterances) - len(texts):  # a window of a longer utterance has no transcript of its own
         progress(f"{cell.name}: {left_out} of {len(train.utterances)} training utterances are longer than the model's window and left out")
     kept = resume.kept if resume else {}
     kept.setdefault("samples", [])
-    evaluate_s = 0.0
+    evaluate_s, started_at = 0.0, records.now()
 
     def evaluate(current) -> dict:
         nonlocal evaluate_s
         start = time.perf_counter()
+        kept["starts"] = sorted({*kept.get("starts", []), started_at})
         hypotheses = _hear(cell, current, speech.tokenizer, dev_features, progress)
         counts = wer.count_errors(dev.texts, hypotheses, normalizer_of(cell.corpus))
         epoch = len({sample["epoch"] for sample in kept["samples"]})
@@ -395,5 +427,5 @@ def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, lis
         speech, Split(train_features, texts), training_of(cell), adapter_of(cell.method, cell.rank), cell.seed, evaluate, progress, execution, resume
     )
     train_s = kept.get("train_s", time.perf_counter() - start - evaluate_s)  # where a run was resumed, the time of all its starts
-    about = asdict(execution) | {"train_utterances": len(texts), "train_left_out": left_out}
+    about = asdict(execution) | {"train_utterances": len(texts), "train_left_out": left_out, "starts": kept["starts"]}
     return model, history, list(kept["samples"]), train_s, about

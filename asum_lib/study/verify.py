@@ -36,6 +36,7 @@ FILE = "verified.json"
 VERDICTS = ("same", "within", "drifted", "failed", "stale", "planned")  # planned: of a dry run, which measures nothing
 MINUTES = 2.0  # what the sample costs by default, by the records' own times
 MACHINE = ("git_commit", "git_dirty", "code_digest", "packages", "python", "os", "cpu", "threads", "accelerator", "driver")
+STALE = "made with another configuration, corpus, checkpoint or metric"
 EXACT = 1e-9  # two WERs in per cent from the same counts differ by rounding alone
 
 
@@ -177,7 +178,10 @@ def rescore(path: Path, record: records.Record) -> str | None:
         samples = records.samples_of(record, path)
         test = [row for row in samples if row["split"] == record.cell["split"]]
         normalizer = record.config["normalizer"]
-        counts = wer.count_errors([row["reference"] for row in test], [row["hypothesis"] for row in test], normalizer)
+        if any(row["reference"] is None for row in test):  # someone else's recordings: only the counts were kept
+            counts = [wer.ErrorCounts(**{field.name: row[field.name] for field in fields(wer.ErrorCounts)}) for row in test]
+        else:
+            counts = wer.count_errors([row["reference"] for row in test], [row["hypothesis"] for row in test], normalizer)
     except InputError as error:
         return str(error)
     except (KeyError, OSError, ValueError, EOFError) as error:
@@ -357,11 +361,14 @@ def _candidates(found, chosen: list[str], named: bool, scale: str, results: Path
 
 def _not_here(found: list[tuple[Path, records.Record]]) -> str | None:
     """Why the corpus of a table cannot be had on this machine; None where it can."""
-    from asum_lib.corpora import digits
+    from asum_lib.corpora import GENERATED, digits, load_corpus
 
-    if any(record.cell["corpus"] == "digits" for _, record in found):
+    for corpus, split in dict.fromkeys((record.cell["corpus"], record.cell["split"]) for _, record in found):
         try:
-            digits.source()
+            if corpus == "digits":
+                digits.source()
+            elif corpus not in GENERATED:
+                load_corpus(corpus, split)
         except InputError as error:
             return str(error)
     return None
@@ -374,6 +381,8 @@ def _measure_again(path: Path, record: records.Record, results: Path) -> Remeasu
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="asum-verify-") as folder:
         try:
+            if run.fingerprint_of(Cell(**record.cell)) != record.fingerprint:  # before what may take hours
+                return _entry(path, record, results, "stale", STALE, took_s=time.perf_counter() - start)
             [(new_path, new)] = run.run_cells([Cell(**record.cell)], results=Path(folder), progress=lambda line: None)
         except Exception as error:  # whatever keeps a cell from being measured is a finding, and the rest goes on
             took_s = time.perf_counter() - start
@@ -382,7 +391,7 @@ def _measure_again(path: Path, record: records.Record, results: Path) -> Remeasu
         if new.status != "ok":
             return _entry(path, record, results, "failed", new.reason, took_s=took_s)
         if new.fingerprint != record.fingerprint:
-            return _entry(path, record, results, "stale", "made with another configuration, corpus, checkpoint or metric", took_s=took_s)
+            return _entry(path, record, results, "stale", STALE, took_s=took_s)
         split = record.cell["split"]
         before = {row["id"]: row["hypothesis"] for row in records.samples_of(record, path) if row["split"] == split}
         after = {row["id"]: row["hypothesis"] for row in records.samples_of(new, new_path) if row["split"] == split}

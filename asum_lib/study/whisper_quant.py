@@ -9,6 +9,8 @@ from asum_lib.paths import RESULTS
 from asum_lib.study.cells import EPOCHS, PAPER_RATE, make_row
 from asum_lib.study.records import Record
 
+NOTEBOOK = "notebooks/whisper_quant.ipynb"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -38,13 +40,25 @@ def run(
     `corpus` is the scale's own by default (howto, or LibriSpeech); `model` replaces the size's own checkpoint and names the
     records; `results_dir` defaults to the study's own folder.
     """
-    from asum_lib.models.loading import note
+    return measure(dict(locals()), NOTEBOOK)
+
+
+def measure(given: dict, notebook: str | None = None) -> Row:
+    """`run` with its arguments as a dictionary, some or all; `notebook` is the one that asks, None without one."""
+    from asum_lib.models.loading import note, source
     from asum_lib.study.run import run_cells
 
-    named = {"model": Path(model).name, "format_check": bool(note(model))} if model else {}
-    cells = make_row(size, precisions, methods, rates=rates, seeds=seeds, scale=scale, corpus=corpus, epochs=epochs, **named)
+    defaults = {name: parameter.default for name, parameter in inspect.signature(run).parameters.items()}
+    size, scale, precisions, methods, rates, seeds, epochs, corpus, model, results_dir = (defaults | given).values()
+    name = Path(model).resolve().name if model else "whisper"
+    if model and name in ("", "whisper"):
+        raise InputError(f"model {model!r}: its name {name!r} would be taken for the study's own in the records: rename the folder")
+    fixed = {"rates": rates, "seeds": seeds, "scale": scale, "corpus": corpus, "epochs": epochs, "model": name}
+    cells = make_row(size, precisions, methods, **fixed)
+    if note(source(scale, size, model or None)):  # random weights, and be it under the name of a published checkpoint
+        cells = make_row(size, precisions, methods, **fixed, format_check=True)
     results = Path(results_dir) if results_dir else RESULTS
-    measured = run_cells(cells, model=model or None, results=results, notebook="notebooks/whisper_quant.ipynb")
+    measured = run_cells(cells, model=model or None, results=results, notebook=notebook)
     paths, found = zip(*measured, strict=True)
     return Row(size, scale, cells[0].corpus, paths, found)
 

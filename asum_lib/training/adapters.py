@@ -59,7 +59,11 @@ def attach(model, adapter: Adapter, total_steps: int):
         deltaT=1,
         total_step=total_steps,
     )
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    for name, parameter in adapted.named_parameters():
+        if "ranknum" in name:  # PEFT divides by it: as a vector of one float32 it would turn bfloat16 activations into float32
+            parameter.data = parameter.data.squeeze()
+    return adapted
 
 
 def kept_rank_mean(model) -> float | None:

@@ -97,7 +97,8 @@ def finetune(
         model.requires_grad_(True)
         model.model.encoder.embed_positions.requires_grad_(False)  # fixed sinusoids
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=training.learning_rate, weight_decay=training.weight_decay)
+    # one parameter at a time: on a GPU all at once would take temporaries as large as the weights
+    optimizer = torch.optim.AdamW(trainable, lr=training.learning_rate, weight_decay=training.weight_decay, foreach=False)
     schedule = get_linear_schedule_with_warmup(optimizer, int(training.warmup_share * steps), steps)
     hooks = _checkpoint(speech.model) if execution.gradient_checkpointing else []
 

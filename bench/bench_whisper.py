@@ -1,11 +1,12 @@
 """How fast the study's own loop is, as ratios to what others would run: `make bench`.
 
-Three comparisons, each timed in turn (A B C A B C ...) so that a machine whose speed drifts moves all of them:
+Three comparisons:
 
 - transcription: our loop against the plain transformers ASR pipeline and against CTranslate2's Whisper, on the same
-  checkpoint, features and greedy decoding, float32, the same number of threads. The texts are compared too;
+  checkpoint with greedy decoding, float32, the same number of threads, each timed in turn (A B C A B C ...) so that a
+  machine whose speed drifts moves all of them. The texts are compared too;
 - a row of the Whisper table: `whisper_quant.run` against a plain script that loads model, corpus and features anew for
-  every cell and transcribes utterance by utterance;
+  every cell and transcribes utterance by utterance; timed once, ours first;
 - the encoder's arithmetic a second against that of one large matrix product on this processor; and where the time of a
   transcription goes.
 
@@ -141,7 +142,7 @@ def _real(scratch: Path):
     """(checkpoint folder, corpus) of the real tiny architecture on real speech, or None where the real data are absent."""
     from asum_lib.models.real import random_checkpoint
 
-    data = Path(os.environ.get("ASUM_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
+    data = Path(os.environ.get("ASUM_REAL_DATA", "no folder"))
     manifest, tokenizer = data / "librispeech-84-121123" / "manifest.jsonl", data / "tokenizers" / "whisper"
     if not (manifest.is_file() and tokenizer.is_dir()):
         return None
@@ -260,8 +261,9 @@ def _row(size: str, scratch: Path) -> dict:
     """Seconds for the six configurations of one size: our run, then the plain script, both with nothing measured yet."""
     from asum_lib.study import whisper_quant
 
+    os.environ["ASUM_CACHE"] = str(scratch / "cache")  # no speech made and no features computed yet
     start = time.perf_counter()
-    ours = whisper_quant.run(size=size, results_dir=str(scratch / "row"))
+    ours = whisper_quant.measure({"size": size, "results_dir": str(scratch / "row")})
     ours_s = time.perf_counter() - start
     start = time.perf_counter()
     plain = [_plain_cell(record) for record in ours.records]

@@ -82,7 +82,8 @@ def test_chosen_packages_are_direct_dependencies():
 
 def imports() -> dict[str, set[str]]:
     """Top-level names that the code, tests, checks and notebooks import, with the files that do."""
-    sources = {path: path.read_text(encoding="utf-8") for folder in ("asum_lib", "tests", "bench", ".ci") for path in (REPOSITORY / folder).rglob("*.py")}
+    folders = ("asum_lib", "tests", "bench", ".ci")
+    sources = {path: path.read_text(encoding="utf-8") for folder in folders for path in (REPOSITORY / folder).rglob("*.py")}
     for path in (REPOSITORY / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources[path] = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

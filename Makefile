@@ -51,7 +51,7 @@ book: env  ## build and check the book anew, after the notebooks that have not r
 test: env  ## run the tests
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
-bench: env  ## time our own loop against others, as ratios (about 15 minutes; ARGS="--row ''" leaves the longest part out)
+bench: env  ## time our own loop against others, as ratios (about 20 minutes; ARGS="--row ''" leaves the longest part out)
 	$(BIN)/python bench/bench_whisper.py $(ARGS)
 
 lint: env  ## check style and that notebooks carry no outputs

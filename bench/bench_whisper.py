@@ -32,7 +32,7 @@ from asum_lib.paths import REPOSITORY, RESULTS
 from asum_lib.study import records
 
 NEW_TOKENS = 36  # of random weights, which never end a text: about what 10 s of speech have
-REAL_UTTERANCES = 24
+REAL_UTTERANCES = 12
 MINI_UTTERANCES = 256
 CTRANSLATE2_BATCHES = (1, 16)  # the faster of them counts
 BATCH = {"mini large": 64, "real tiny": 32}  # as in study.run
@@ -40,7 +40,7 @@ BATCH = {"mini large": 64, "real tiny": 32}  # as in study.run
 
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="times each system is timed (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="times each system is timed (default 3)")
     parser.add_argument("--row", default="medium", help="size of the row that is measured (default medium; '' leaves it out)")
     parser.add_argument("--out", default=str(RESULTS / "bench.json"), help="where the figures go")
     options = parser.parse_args(arguments)

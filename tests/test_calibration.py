@@ -200,5 +200,5 @@ def test_the_pins_are_those_of_the_hubs_list():
 
 def test_what_must_be_fetched_is_listed_with_its_command():
     shown = render_paper.requirements().data
-    for name in ("whisper-tiny", "whisper-large-v2", "librispeech", "slue-voxpopuli"):
-        assert f"<code>asum fetch {name}</code>" in shown
+    for name in ("whisper-tiny", "whisper-large-v2", "librispeech", "librispeech-train", "slue-voxpopuli"):
+        assert f"<code>{name}</code>" in shown

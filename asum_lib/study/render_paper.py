@@ -28,8 +28,8 @@ def calibration_table(results: Path = RESULTS) -> object:
         ours = "" if found.measured is None else f"{found.measured:.2f} ({found.lo:.2f} to {found.hi:.2f})"
         ours = _link(found.record, ours) if found.record and ours else ours
         why = "" if found.state == "calibrated" else html.escape(found.reason)
-        lines.append([size, published, ours, found.n or "", _badge(found.state, STATE_COLOURS), why])
-    return _html(_table(("checkpoint", "published WER, %", "ours, % (95 % interval)", "utterances", "state", "why"), lines))
+        lines.append([size, _badge(found.state, STATE_COLOURS), published, ours, found.n or "", why])
+    return _html(_table(("checkpoint", "state", "published WER, %", "ours, % (95 % interval)", "utterances", "why"), lines))
 
 
 def requirements() -> object:
@@ -42,9 +42,9 @@ def requirements() -> object:
         shards = [pattern for pattern in repository.required if pattern.endswith((".parquet", ".safetensors"))]
         size = f"{'' if len(known) >= len(shards) else 'more than '}{sum(known) / 1e9:.2f} GB" if known else "said at the first fetch"
         revision = f"<code>{html.escape(repository.revision[:8])}</code>" if repository.revision else "pinned at the first fetch"
-        access = "its conditions must be accepted on its page once" if repository.gated else "open"
-        lines.append([f"<code>asum fetch {html.escape(repository.name)}</code>", html.escape(repository.repo_id), revision, size, access])
-    return _html(_table(("command", "repository on the Hub", "revision", "size of the large files", "access"), lines))
+        access = "after accepting its conditions" if repository.gated else "open"
+        lines.append([f"<code>{html.escape(repository.name)}</code>", size, access, html.escape(repository.repo_id), revision])
+    return _html(_table(("<code>asum fetch</code>", "size of the large files", "access", "repository on the Hub", "revision"), lines))
 
 
 def measured_tables(results: Path = RESULTS) -> object:
@@ -170,20 +170,19 @@ def verification_table(results: Path = RESULTS) -> object:
     lines = []
     for cell in found.cells:
         apart = "" if cell.difference is None else f"{cell.difference:+.2f} ({cell.difference_lo:+.2f} to {cell.difference_hi:+.2f})"
-        name = Path(cell.record).stem
+        name, table = Path(cell.record).stem, f"<br><small>{html.escape(Path(cell.record).parent.name)}</small>"
         lines.append(
             [
-                html.escape(Path(cell.record).parent.name),
-                _link(cell.record, name) if (Path(results).parent / cell.record).is_file() else html.escape(name),
+                _badge(cell.verdict, VERDICT_COLOURS) + (f" {html.escape(cell.reason)}" if cell.reason else ""),
+                (_link(cell.record, name) if (Path(results).parent / cell.record).is_file() else html.escape(name)) + table,
                 f"{cell.recorded:.2f} ({cell.lo:.2f} to {cell.hi:.2f})",
                 "" if cell.value is None else f"{cell.value:.2f}",
                 apart,
                 "" if cell.differing is None else f"{cell.differing} of {cell.utterances}",
                 "" if cell.took_s is None else f"{cell.took_s:.0f} ({cell.expected_s:.0f})",
-                _badge(cell.verdict, VERDICT_COLOURS) + (f" {html.escape(cell.reason)}" if cell.reason else ""),
             ]
         )
-    titles = ("table", "record", "recorded WER, % (95 % interval)", "now, %", "difference, points", "other transcripts", "seconds (then)", "verdict")
+    titles = ("verdict", "record", "recorded WER, %", "now, %", "difference, points", "other transcripts", "seconds (then)")
     return _html(_table(titles, lines))
 
 

@@ -116,19 +116,19 @@ def format_check(results: Path = RESULTS) -> object:
         status = record.status if record.reason is None else f"{record.status}: {record.reason}"
         lines.append(
             [
-                _link(f"{Path(results).name}/{path.relative_to(results).as_posix()}", path.stem),
                 html.escape(record.table.removeprefix(f"{FORMAT_CHECK}_")),
+                _link(f"{Path(results).name}/{path.relative_to(results).as_posix()}", configuration_name(record.cell)),
+                html.escape(status),
                 heard,
                 windows or "",
                 "" if record.audio_s is None else f"{record.audio_s:,.0f}",
                 "" if record.rtfx is None else f"{record.rtfx:.1f}",
-                html.escape(configuration_name(record.cell)),
-                html.escape(record.provenance["accelerator"] or record.provenance["cpu"] or ""),
-                html.escape(status),
+                html.escape(record.cell["model"]),
             ]
         )
-    titles = ("record", "corpus", "utterances", "windows", "audio, s", "audio seconds a second", "configuration", "on", "status")
-    caption = "Random weights, format check only: no figure of these runs says anything on recognition."
+    titles = ("corpus", "record", "status", "utterances", "windows", "audio, s", "audio s a second", "checkpoint")
+    places = {f"{record.provenance['accelerator'] or record.provenance['cpu']}, {record.provenance['threads']} threads" for _, record in found}
+    caption = f"Random weights, format check only: no figure of these runs says anything on recognition. On {html.escape('; '.join(sorted(places)))}."
     return _html(_table(titles, lines, caption))
 
 

@@ -38,7 +38,6 @@ def test_a_long_utterance_is_several_windows_and_the_others_are_whole(corpus):
     features = log_mel(corpus, ladder.extractor())
     assert features.utterances.tolist()[:3] == [0, 1, 2]
     assert set(features.utterances.tolist()[3:]) == {3}
-    assert features.utterance_count == 4
     assert features.whole_utterances().utterances.tolist() == [0, 1, 2]
     assert features.of(range(1, 3)).utterances.tolist() == [1, 2]
     assert np.array_equal(features.of(range(1, 3))[1], features[2])

@@ -8,7 +8,7 @@ import pytest
 
 from asum_lib.errors import InputError
 from asum_lib.measure import memory
-from asum_lib.measure.memory import Plan, check_memory, needed_bytes, parameter_counts, weights_bytes
+from asum_lib.measure.memory import Plan, check_memory, parameter_counts, weights_bytes
 from asum_lib.models import ladder, loading
 from asum_lib.models.transcribe import transcribe
 from asum_lib.paths import REPOSITORY
@@ -168,7 +168,7 @@ def test_too_little_memory_is_refused_before_the_run_with_what_would_fit():
 
 
 def test_what_is_free_to_the_byte_fits_and_a_byte_less_does_not():
-    needed = needed_bytes("tiny", "fp32", batch_size=8)
+    needed = memory.need(Plan("tiny", "fp32", batch_size=8)).total
     assert check_memory(Plan("tiny", "fp32", batch_size=8), free=needed).total == needed
     with pytest.raises(InputError):
         check_memory(Plan("tiny", "fp32", batch_size=8), free=needed - 1)
@@ -180,8 +180,8 @@ def test_where_nothing_fits_it_is_said():
 
 
 def test_training_needs_more_than_transcribing_and_checkpointing_and_adapters_less_than_full():
-    none, full, lora = (needed_bytes("small", "fp32", method, train_batch_size=4) for method in ("none", "full", "lora"))
-    checkpointed = needed_bytes("small", "fp32", "lora", train_batch_size=4, gradient_checkpointing=True)
+    none, full, lora = (memory.need(Plan("small", "fp32", method, train_batch_size=4)).total for method in ("none", "full", "lora"))
+    checkpointed = memory.need(Plan("small", "fp32", "lora", train_batch_size=4, gradient_checkpointing=True)).total
     assert none < checkpointed < lora < full
 
 

@@ -53,10 +53,6 @@ class Features:
             row[:, kept:] = self.tails[item]
         return result
 
-    @property
-    def utterance_count(self) -> int:
-        return int(self.utterances[-1]) + 1 if len(self) else 0
-
     def of(self, utterances: range) -> "Features":
         """The windows of consecutive utterances; their `utterances` keep the numbers that they have here."""
         return self._only((self.utterances >= utterances.start) & (self.utterances < utterances.stop))

@@ -117,11 +117,6 @@ def need(plan: Plan) -> Need:
     return Need(weights, load, run)
 
 
-def needed_bytes(model, precision: str, method: str = "none", batch_size: int = 1, **plan) -> int:
-    """Total of `need` for a real size or a `WhisperConfig`; further arguments are those of `Plan`."""
-    return need(Plan(model, precision, method, batch_size, **plan)).total
-
-
 def free_bytes(on_gpu: bool = False) -> int | None:
     """Memory that a run can have: of the GPU of this process, or of the machine within the limit of its control group.
 

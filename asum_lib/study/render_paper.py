@@ -207,8 +207,8 @@ def bench_transcription(results: Path = RESULTS) -> object:
             ratio = "" if system["ratio"] is None else f"{system['ratio']:.2f} ({system['ratio_lo']:.2f} to {system['ratio_hi']:.2f})"
             audio = f"{section['utterances']} utterances, {section['audio_s']:,.0f} s"
             speed, differ = f"{system['audio_s_per_s']:.1f}", "" if system["ratio"] is None else system["texts_differ"]
-            lines.append([section["what"], audio, html.escape(system["name"]), speed, ratio, section["rounds"], differ])
-    titles = ("model", "speech", "system", "audio seconds a second", "ours is faster by", "rounds", "texts unlike ours")
+            lines.append([section["what"], html.escape(system["name"]), ratio, speed, differ, audio, section["rounds"]])
+    titles = ("model", "system", "ours is faster by", "audio s a second", "texts unlike ours", "speech", "rounds")
     return _html(_table(titles, lines)) if lines else bench_machine(results)
 
 
@@ -224,7 +224,7 @@ def bench_encoder(results: Path = RESULTS) -> object:
             f"{100 * share:.0f} %",
         ]
         lines.append([encoder["what"], encoder["windows"], *figures])
-    titles = ("model", "windows at once", "GFLOP a window", "encoder, GFLOP/s", "matrix product of 2,048, GFLOP/s", "share")
+    titles = ("model", "windows at once", "GFLOP each", "encoder, GFLOP/s", "product, GFLOP/s", "share")
     return _html(_table(titles, lines)) if lines else bench_machine(results)
 
 
@@ -232,9 +232,10 @@ def bench_profile(results: Path = RESULTS) -> object:
     """Where the time of one transcription goes: encoder, decoder, and the operators that take most."""
     lines = []
     for profile in (_bench(results) or {"profile": []})["profile"]:
-        shares = ", ".join(f"{html.escape(name)} {100 * share:.0f} %" for name, share in profile["operators"].items())
+        names = {name: name.removeprefix("_scaled_dot_product_").removesuffix("_for_cpu") for name in profile["operators"]}
+        shares = "<br>".join(f"{html.escape(names[name])} {100 * share:.0f} %" for name, share in profile["operators"].items())
         lines.append([profile["what"], f"{100 * profile['encoder_share']:.0f} %", f"{100 * (1 - profile['encoder_share']):.0f} %", shares])
-    titles = ("model", "encoder", "decoder", "operators of the decoder, share of its time")
+    titles = ("model", "encoder", "decoder", "operators of the decoder")
     return _html(_table(titles, lines)) if lines else bench_machine(results)
 
 

@@ -57,7 +57,7 @@ def measured_tables(results: Path = RESULTS) -> object:
             lines = [_measured_line(row) for row in rows]
             titles = ("size", "configuration", "WER, % (95 % interval)", "utterances", "seeds", "weights, MB", "status", "calibration")
             parts.append(f"<h3>{html.escape(name)}</h3>{_table(titles, lines)}")
-    return _html("".join(parts) or "<p>Not measured yet: there is no record at scale paper.</p>")
+    return _html("".join(parts) or "<p>Not measured yet: no table has a record at scale paper.</p>")
 
 
 def _measured_line(row: dict) -> list:

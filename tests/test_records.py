@@ -92,14 +92,14 @@ def test_a_value_that_is_not_a_number_is_never_written(add_record):
 def test_a_kill_between_samples_and_record_leaves_no_record(add_record, monkeypatch):
     path = add_record(errors=[1, 0])
     record = records.read(path)
-    write_whole = records._write_whole
+    write_whole = records.write_whole
 
     def killed_at_the_record(target, content):
         if target == path:
             raise KeyboardInterrupt
         write_whole(target, content)
 
-    monkeypatch.setattr(records, "_write_whole", killed_at_the_record)
+    monkeypatch.setattr(records, "write_whole", killed_at_the_record)
     with pytest.raises(KeyboardInterrupt):
         records.write(record, path, [{"id": "another run's"}])
     assert not path.exists()

@@ -10,12 +10,11 @@ published figure is unknown or unverified has *no published figure*, whatever wa
 The published figures are data: `papers/whisper2022.yaml`. Nothing here loads a model; the record is read, not made.
 """
 
-import re
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from asum_lib import papers
+from asum_lib import hub, papers
 from asum_lib.errors import choose
 from asum_lib.paths import RESULTS
 from asum_lib.study import records
@@ -26,7 +25,6 @@ NORMALIZER = "whisper-en"
 PAPER, TABLE = "whisper2022", "librispeech_test_clean"
 USABLE = ("primary", "secondary", "derived")  # an unverified figure is never held against anything
 DATASET = "openslr/librispeech_asr"
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def _unfit(record: records.Record, size: str) -> str | None:
     model = f"openai/whisper-{'large-v3-turbo' if size == 'turbo' else size}"
     for what, repository, found in (("checkpoint", model, provenance["model_revision"]), ("corpus", DATASET, provenance["dataset_revision"])):
         pin = _pin(repository)
-        if not found or not COMMIT.fullmatch(found):
+        if not found or not hub.COMMIT.fullmatch(found):
             return f"the revision of the {what} is not recorded"
         if pin and found != pin:
             return f"the {what} is revision {found[:8]}, the pinned one is {pin[:8]}"
@@ -129,7 +127,5 @@ def _unfit(record: records.Record, size: str) -> str | None:
 
 def _pin(repository: str) -> str | None:
     """The commit that a Hub repository is pinned to; None where none is."""
-    from asum_lib import hub
-
     revision = hub.find(repository).revision
-    return revision if revision and COMMIT.fullmatch(revision) else None
+    return revision if revision and hub.COMMIT.fullmatch(revision) else None

@@ -104,7 +104,7 @@ class Record:
 def unmeasured(keys: Iterable[str], **measured) -> dict:
     """A dictionary with null for every key of `keys` (such as `MEMORY_BYTES`) that is not in `measured`."""
     keys = tuple(keys)
-    _check_keys("unmeasured()", dict.fromkeys(keys) | measured, keys)
+    check_keys("unmeasured()", dict.fromkeys(keys) | measured, keys)
     return dict.fromkeys(keys) | measured
 
 
@@ -141,8 +141,8 @@ def write(record: Record, path, samples: list[dict]) -> Record:
     if packed is None:
         samples_path.unlink(missing_ok=True)
     else:
-        _write_whole(samples_path, packed)
-    _write_whole(path, text.encode())
+        write_whole(samples_path, packed)
+    write_whole(path, text.encode())
     return record
 
 
@@ -246,7 +246,8 @@ def _json(row: dict) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in one step: a kill leaves the old one or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -258,7 +259,8 @@ def _write_whole(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _check_keys(where, found, expected) -> None:
+def check_keys(where, found, expected) -> None:
+    """Raises `InputError` naming `where` and the key if `found` is not an object with exactly the keys `expected`."""
     if not isinstance(found, dict):
         raise InputError(f"{where}: expected an object with the keys {', '.join(expected)}, got {found!r}")
     for key in found:
@@ -272,15 +274,15 @@ def _check_keys(where, found, expected) -> None:
 def _from_dict(data: dict, path: Path) -> Record:
     if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
         raise InputError(f"{path}: schema {data['schema']!r}, this code reads {SCHEMA}")
-    _check_keys(path, data, [field.name for field in fields(Record)])
+    check_keys(path, data, [field.name for field in fields(Record)])
     for key, allowed in {"memory_bytes": MEMORY_BYTES, "params": PARAMS, "time_s": TIME_S, "provenance": PROVENANCE}.items():
-        _check_keys(f"{path}: {key}", data[key], allowed)
+        check_keys(f"{path}: {key}", data[key], allowed)
     for entry in data["history"]:
-        _check_keys(f"{path}: history", entry, EPOCH)
+        check_keys(f"{path}: history", entry, EPOCH)
     if data["samples"] is not None:
-        _check_keys(f"{path}: samples", data["samples"], SAMPLES)
+        check_keys(f"{path}: samples", data["samples"], SAMPLES)
     for name, metric in data["metrics"].items():
-        _check_keys(f"{path}: metrics: {name}", metric, [field.name for field in fields(Metric)])
+        check_keys(f"{path}: metrics: {name}", metric, [field.name for field in fields(Metric)])
         if metric["better"] not in BETTER:
             raise InputError(f"{path}: metrics: {name}: better {metric['better']!r}, expected {' or '.join(BETTER)}")
     if data["status"] not in STATUSES:

@@ -254,12 +254,7 @@ def write(verification: Verification, results: Path = RESULTS) -> Path:
     path = Path(results) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(verification), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    temporary = path.with_name(f".{FILE}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    records.write_whole(path, text.encode())
     return path
 
 
@@ -274,11 +269,11 @@ def read(results: Path = RESULTS) -> Verification | None:
         raise InputError(f"{path}: not JSON ({error})") from None
     if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
         raise InputError(f"{path}: schema {data['schema']!r}, this code reads {SCHEMA}")
-    _same_keys(path, data, [field.name for field in fields(Verification)])
-    _same_keys(f"{path}: machine", data["machine"], MACHINE)
+    records.check_keys(path, data, [field.name for field in fields(Verification)])
+    records.check_keys(f"{path}: machine", data["machine"], MACHINE)
     for kind, key in ((Mismatch, "mismatches"), (Remeasured, "cells")):
         for entry in data[key]:
-            _same_keys(f"{path}: {key}", entry, [field.name for field in fields(kind)])
+            records.check_keys(f"{path}: {key}", entry, [field.name for field in fields(kind)])
     cells = [Remeasured(**entry) for entry in data["cells"]]
     for cell in cells:
         choose(f"verdict in {path}", cell.verdict, VERDICTS)
@@ -446,11 +441,3 @@ def _entry(path: Path, record: records.Record, results: Path, verdict: str, reas
 
 def _name(path: Path, results: Path) -> str:
     return Path(os.path.relpath(path, results.parent)).as_posix()
-
-
-def _same_keys(where, found, expected) -> None:
-    if not isinstance(found, dict):
-        raise InputError(f"{where}: expected an object with the keys {', '.join(expected)}, got {found!r}")
-    for key in [*found, *expected]:
-        if key not in expected or key not in found:
-            raise InputError(f"{where}: {'missing' if key in expected else 'unknown'} key {key!r} (known: {', '.join(expected)})")

@@ -161,13 +161,16 @@ def largest_step(rule: dict, stated: dict, find: FindRow) -> list[Part]:
     return parts
 
 
+MEMORY_KINDS = ("trainable_ratio", "memory_change", "adapter_share")
 KINDS = {"comparisons": comparisons, "early_epochs": early_epochs, "largest_step": largest_step}
 
 
 def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[Row]]) -> tuple[str, str, list[dict]]:
     rule = claim["rule"]
-    if choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, "not_testable"]) == "not_testable":
+    if choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, *MEMORY_KINDS, "not_testable"]) == "not_testable":
         return "not testable", f"no table yet: {rule['until']}", []
+    if rule["kind"] in MEMORY_KINDS:
+        return "not testable", "no record of memory yet", []
     if SCALES.index(scale) < SCALES.index(claim["scale"]):
         return "not testable", f"scale {scale} cannot decide it: it needs {claim['scale']}", []
     table = rule["table"]

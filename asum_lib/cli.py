@@ -6,6 +6,7 @@ it needs when it runs, so that `asum --help` answers at once: nothing heavier th
 
 import argparse
 import os
+import re
 import sys
 
 from asum_lib.errors import InputError, choose
@@ -55,14 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-o", dest="output", metavar="OUT", help="executed notebook (default: build/NOTEBOOK-VALUES.ipynb)")
 
     measure = add("measure", _measure, "the same without a notebook, for accelerate launch; prints the paths of the records")
-    measure.add_argument("notebook", metavar="NOTEBOOK", help="whisper_quant")
+    measure.add_argument("notebook", metavar="NOTEBOOK", help="whisper_quant or memory_footprint")
     measure.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the notebook; repeatable")
 
     table = add("table", _table, "print a table from its records")
     table.add_argument("name", metavar="NAME", help="table, such as whisper_wer")
     claims = add("claims", _claims, "print the papers' claims with their verdicts")
+    table.add_argument("--scale", help="mini (default) or paper; the table memory is at scale paper alone")
+    claims.add_argument("--scale", default="mini", help="mini (default) or paper")
     for sub in (table, claims):
-        sub.add_argument("--scale", default="mini", help="mini (default) or paper")
         sub.add_argument("--format", default="md", help="md (default) or json")
 
     verify = add("verify", _verify, "score the records again, measure a sample of cells again, and hold both against what is recorded")
@@ -89,6 +91,22 @@ def _parser() -> argparse.ArgumentParser:
     doctor = add("doctor", _doctor, "say what this machine can run, and why not")
     doctor.add_argument("--network", action="store_true", help="also try to reach the Hugging Face Hub")
     doctor.add_argument("--format", default="md", help="md (default) or json")
+
+    fit = add("fit", _fit, "say which models a memory holds to decode or to train, or what one run needs it for; accounted, not measured")
+    fit._negative_number_matcher = re.compile("-[0-9]")  # so that -1GB is a value, and refused for what it is
+    fit.add_argument("--memory", metavar="SIZE", help="8GB, 8GiB, 24000MB, or free: what is free here (needed without --model and --precision)")
+    fit.add_argument("--task", help="decode (default) or train")
+    fit.add_argument("--model", metavar="NAME", help="one model, such as whisper-large; with --precision too, one run is explained")
+    fit.add_argument("--precision", help="fp32, fp16, bf16, int8, int4, int4-dq or fp4 (default: fp32, fp16, int8 and int4)")
+    fit.add_argument("--method", help="none to decode; lora, adalora or full to train (default: all of the task)")
+    fit.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    fit.add_argument("--batch-size", metavar="N", help="windows or texts in the model at once (default: 1)")
+    fit.add_argument("--tokens", metavar="N", help="written (default: 160 of Whisper, 200 of a text model)")
+    fit.add_argument("--rank", metavar="R", help="of the adapter (default: 8)")
+    fit.add_argument("--optimizer", help="adamw (default), adamw8bit or paged-adamw8bit")
+    fit.add_argument("--gradient-checkpointing", action="store_true", help="keep the inputs of layers only")
+    fit.add_argument("--all", action="store_true", help="list what does not fit too, with what is missing")
+    fit.add_argument("--format", default="md", help="md (default) or json")
     return parser
 
 
@@ -108,12 +126,13 @@ def _run(options) -> int:
 
 
 def _measure(options) -> int:
-    choose("notebook", options.notebook, ("whisper_quant",))
+    choose("notebook", options.notebook, ("memory_footprint", "whisper_quant"))
 
-    from asum_lib.study import execute, whisper_quant
+    from asum_lib.study import execute, memory_footprint, whisper_quant
     from asum_lib.training import processes
 
-    row = whisper_quant.measure(execute.resolve(execute.find(options.notebook), options.parameters))
+    given = execute.resolve(execute.find(options.notebook), options.parameters)
+    row = memory_footprint.run(**given) if options.notebook == "memory_footprint" else whisper_quant.measure(given)
     if processes.is_main():
         print(*row.paths, sep="\n")
     return 0 if all(record.status == "ok" for record in row.records) else 1
@@ -122,9 +141,16 @@ def _measure(options) -> int:
 def _table(options) -> None:
     choose("format", options.format, FORMATS)
 
+    if options.name == "memory":
+        from asum_lib.study import memory_table
+
+        memory_table.scale_of(options.scale)
+        _print(options.format, memory_table.rows(), memory_table.as_markdown)
+        return
+
     from asum_lib.study import tables
 
-    _print(options.format, tables.rows(options.name, options.scale), tables.as_markdown)
+    _print(options.format, tables.rows(options.name, options.scale or "mini"), tables.as_markdown)
 
 
 def _claims(options) -> None:
@@ -213,6 +239,42 @@ def _doctor(options) -> int:
     checks = doctor.examine(network=options.network, progress=_say)
     _print(options.format, [asdict(check) for check in checks], lambda rows: doctor.as_text(checks))
     return 0 if doctor.can_run_mini(checks) else 1
+
+
+def _fit(options) -> int:
+    choose("format", options.format, FORMATS)
+    numbers = {"batch_size": ("--batch-size", options.batch_size), "written": ("--tokens", options.tokens), "rank": ("--rank", options.rank)}
+    given = {name: _whole_number(*number, 1) for name, number in numbers.items()}
+    given |= {"optimizer": options.optimizer, "gradient_checkpointing": options.gradient_checkpointing or None}
+    settings = {name: value for name, value in given.items() if value is not None}
+
+    from asum_lib.study import fit, fit_report
+
+    asked = {"model": options.model, "precision": options.precision, "method": options.method, "device": options.device}
+    task = fit_report.check(options.task, **asked, settings=settings)
+    memory = None if options.memory is None else fit_report.memory_bytes(options.memory, options.device)
+    if options.model and options.precision:
+        if task == "train" and not options.method:
+            raise InputError(f"task train needs a method with one model and precision: --method {', '.join(fit.TASKS[task])}")
+        found = fit_report.explain(fit.Plan(**asked | {"method": options.method or "none"}, **settings), memory)
+        rows, fits, show = [found], found["fits"] is not False, fit_report.explanation_text
+    else:
+        if memory is None:
+            raise InputError("how much memory is there? write --memory 8GB or --memory free, or explain one run with --model and --precision")
+        chosen = {f"{name}s": [asked[name]] for name in ("model", "precision", "method") if asked[name]}
+        progress = _say if sys.stderr.isatty() else lambda line: None
+        rows = fit_report.listing(memory, task, options.device, **chosen, **settings, progress=progress)
+        fits, show = any(row["fits"] for row in rows), fit_report.listing_text
+        found = [row for row in rows if row["fits"] or options.all]
+        if left_out := fit_report.left_out(rows, options.model):
+            _say(f"left out, as they write fewer than {options.tokens} tokens: {', '.join(left_out)}")
+        if not fits:
+            _say(fit_report.nothing_fits(rows))
+    if options.format == "json":
+        _say(fit_report.caveat(options.device, rows[0]["held_bytes"]))
+    if found or options.format == "json":
+        _print(options.format, found, show)
+    return 0 if fits or not options.model else 1
 
 
 def _print(form: str, rows: list[dict], as_markdown) -> None:

@@ -199,11 +199,11 @@ def _encoder(what: str, where: str, rounds: int) -> dict:
     from torch.utils.flop_counter import FlopCounterMode
 
     from asum_lib.models.loading import load
-    from asum_lib.models.transcribe import encoder_batch
+    from asum_lib.models.transcribe import windows_at_once
 
     model = load(where, "fp32").model.eval()
     config = model.config
-    windows = torch.randn(encoder_batch(model), config.num_mel_bins, 2 * config.max_source_positions)
+    windows = torch.randn(windows_at_once(config, "cpu"), config.num_mel_bins, 2 * config.max_source_positions)
     square = torch.randn(2048, 2048)
     with torch.inference_mode():
         # flash attention on a CPU is counted by the two products that it stands for

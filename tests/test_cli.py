@@ -79,7 +79,7 @@ def test_help_lists_the_commands_on_stdout():
         (
             ["walk"],
             "argument COMMAND: invalid choice: 'walk' (choose from 'run', 'measure', 'table', 'claims', 'verify', 'pretrain', 'data', 'fetch', "
-            "'doctor') (see `asum --help`)",
+            "'doctor', 'fit') (see `asum --help`)",
         ),
         (["table"], "the following arguments are required: NAME (see `asum table --help`)"),
         (["table", "whisper_wer", "--format", "xml"], "unknown format 'xml': choose from md, json"),

@@ -42,6 +42,7 @@ def plain(folder, precision: str):
     options = {
         "fp32": {"dtype": torch.float32},
         "bf16": {"dtype": torch.bfloat16},
+        "fp16": {"dtype": torch.float16},
         "int8": {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)},
         "int4": {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")},
         "int4-dq": {"quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)},

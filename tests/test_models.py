@@ -1,17 +1,15 @@
 """The mini ladder and loading in each precision."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 from asum_lib.errors import InputError
-from asum_lib.measure import memory
-from asum_lib.measure.memory import Plan, check_memory, parameter_counts, weights_bytes
+from asum_lib.measure import memory, peak
+from asum_lib.measure.memory import parameter_counts, weights_bytes
 from asum_lib.models import ladder, loading
 from asum_lib.models.transcribe import transcribe
-from asum_lib.paths import REPOSITORY
+from asum_lib.study import fit
+from asum_lib.study.fit import Plan, Work, check_memory, need
 
 TINY = str(ladder.checkpoint("tiny"))
 REAL_WIDTHS = {"tiny": 384, "base": 512, "small": 768, "medium": 1024, "large": 1280}
@@ -100,7 +98,7 @@ def test_embeddings_convolutions_and_the_output_projection_stay_unquantised():
 
 
 def test_an_unknown_precision_is_refused_with_the_choices():
-    with pytest.raises(InputError, match=r"unknown precision 'int3': choose from fp32, bf16, int8, int4, int4-dq, fp4"):
+    with pytest.raises(InputError, match=r"unknown precision 'int3': choose from fp32, bf16, fp16, int8, int4, int4-dq, fp4"):
         loading.load(TINY, "int3")
 
 
@@ -144,22 +142,21 @@ def test_a_cpu_computes_in_float32_but_for_bf16(monkeypatch):
 
 
 @pytest.mark.parametrize("precision", loading.PRECISIONS)
-def test_the_weights_of_a_run_are_foretold_within_three_in_a_hundred(precision):
+def test_the_weights_of_a_run_are_foretold_to_the_byte(precision):
     model = loading.load(str(ladder.checkpoint("large")), precision).model
-    assert memory.need(Plan(model.config, precision)).weights == pytest.approx(weights_bytes(model), rel=0.03)
+    assert sum(part.bytes for part in fit.parts(Plan(model.config, precision))) == weights_bytes(model)
 
 
 @pytest.mark.parametrize(
     ("size", "precision", "megabytes"), [("tiny", "fp32", 151), ("medium", "int8", 942), ("large", "int8", 1769), ("large", "int4", 1127)]
 )
-def test_the_weights_of_the_real_sizes_are_foretold_from_their_layers(monkeypatch, size, precision, megabytes):
-    monkeypatch.setattr(loading, "compute_dtype", lambda _: "float32")
-    assert memory.need(Plan(size, precision)).weights / 1e6 == pytest.approx(megabytes, rel=0.005)
+def test_the_weights_of_the_real_sizes_are_foretold_from_their_layers(size, precision, megabytes):
+    assert sum(part.bytes for part in fit.parts(Plan(f"whisper-{size}", precision))) / 1e6 == pytest.approx(megabytes, rel=0.005)
 
 
 def test_too_little_memory_is_refused_before_the_run_with_what_would_fit():
     with pytest.raises(InputError) as caught:
-        check_memory(Plan("large", "fp32", batch_size=4), free=8_000_000_000)
+        check_memory(Work("whisper-large", "fp32", batch_size=4), free=8_000_000_000)
     said = str(caught.value)
     assert said.startswith("Whisper large in fp32, method none, 4 utterances at a time, needs about ")
     assert "8.0 GB is free" in said
@@ -168,26 +165,26 @@ def test_too_little_memory_is_refused_before_the_run_with_what_would_fit():
 
 
 def test_what_is_free_to_the_byte_fits_and_a_byte_less_does_not():
-    needed = memory.need(Plan("tiny", "fp32", batch_size=8)).total
-    assert check_memory(Plan("tiny", "fp32", batch_size=8), free=needed).total == needed
+    needed = need(Work("whisper-tiny", "fp32", batch_size=8)).total
+    assert check_memory(Work("whisper-tiny", "fp32", batch_size=8), free=needed).total == needed
     with pytest.raises(InputError):
-        check_memory(Plan("tiny", "fp32", batch_size=8), free=needed - 1)
+        check_memory(Work("whisper-tiny", "fp32", batch_size=8), free=needed - 1)
 
 
 def test_where_nothing_fits_it_is_said():
     with pytest.raises(InputError, match="what would fit is a machine with more memory"):
-        check_memory(Plan("large", "int8", "adalora"), free=1_000_000)
+        check_memory(Work("whisper-large", "int8", "adalora"), free=1_000_000)
 
 
 def test_training_needs_more_than_transcribing_and_checkpointing_and_adapters_less_than_full():
-    none, full, lora = (memory.need(Plan("small", "fp32", method, train_batch_size=4)).total for method in ("none", "full", "lora"))
-    checkpointed = memory.need(Plan("small", "fp32", "lora", train_batch_size=4, gradient_checkpointing=True)).total
+    none, full, lora = (need(Work("whisper-small", "fp32", method, train_batch_size=4)).total for method in ("none", "full", "lora"))
+    checkpointed = need(Work("whisper-small", "fp32", "lora", train_batch_size=4, gradient_checkpointing=True)).total
     assert none < checkpointed < lora < full
 
 
 def test_large_in_int8_with_adalora_fits_a_gpu_of_24_gb():
-    plan = Plan("large", "int8", "adalora", batch_size=8, train_batch_size=1, gradient_checkpointing=True, on_gpu=True)
-    assert check_memory(plan, free=24_000_000_000).total < 24_000_000_000
+    work = Work("whisper-large", "int8", "adalora", batch_size=8, train_batch_size=1, gradient_checkpointing=True, device="cuda")
+    assert check_memory(work, free=24_000_000_000).total < 24_000_000_000
 
 
 def test_the_limit_of_a_control_group_counts_and_file_pages_in_it_are_free(tmp_path):
@@ -202,32 +199,22 @@ def test_the_limit_of_a_control_group_counts_and_file_pages_in_it_are_free(tmp_p
     assert memory._group_left(tmp_path, tmp_path / "membership") is None
 
 
+def heard(folder: str, precision: str, batch_size: int, steady: bool) -> int:
+    """Resident bytes, above the imports, of loading and transcribing windows of silence; run in a child."""
+    from contextlib import nullcontext
+
+    from asum_lib import heap
+
+    loading.load(TINY, "int8")  # what is imported on the way
+    with heap.steady() if steady else nullcontext(), peak.watching() as watch, watch.phase("hear"):
+        speech = loading.load(folder, precision)
+        transcribe(speech.model, speech.tokenizer, np.zeros((batch_size, 80, 3000), np.float32), batch_size)
+    return watch.peaks["hear"].resident
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "batch_size"), [("fp32", 8), ("int8", 4)])
-def test_the_need_is_near_the_peak_that_a_process_shows(real_tiny, precision, batch_size):
-    """The highest resident memory beside the libraries, of loading and transcribing as the study does it, in a process of its own."""
-    code = f"""
-import numpy as np, re, threading, time, torch
-from transformers import WhisperForConditionalGeneration
-from asum_lib.models import loading
-from asum_lib.models.transcribe import transcribe
-from asum_lib.paths import REPOSITORY
-def anonymous():  # without the pages of the weight file, which the system can take back
-    return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1])
-loading.load({str(ladder.checkpoint("tiny"))!r}, "int8")  # what is imported on the way
-before, peak = anonymous(), 0
-def watch():
-    global peak
-    while True:
-        peak = max(peak, anonymous()); time.sleep(0.002)
-threading.Thread(target=watch, daemon=True).start()
-speech = loading.load({str(real_tiny)!r}, {precision!r})
-features = np.zeros(({batch_size}, 80, 3000), np.float32)
-transcribe(speech.model, speech.tokenizer, features, {batch_size})
-print(peak - before)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
-    found = memory.need(Plan("tiny", precision, batch_size=batch_size, on_gpu=False))
-    mapped = found.weights if precision == "fp32" else 0  # float32 weights stay in the file
-    assert 0.5 * (found.total - mapped) < int(done.stdout) < 2 * (found.total - mapped)
+@pytest.mark.parametrize(("precision", "batch_size"), [("fp32", 8), ("int8", 4), ("int4", 4)])
+@pytest.mark.parametrize(("steady", "most"), [(True, 1.4), (False, 2.6)])  # as the study does it, glibc keeps much of what is freed
+def test_the_need_is_near_the_peak_that_a_process_shows(real_tiny, precision, batch_size, steady, most):
+    needed = need(Work("whisper-tiny", precision, batch_size=batch_size)).total
+    assert needed < peak.in_child(heard, str(real_tiny), precision, batch_size, steady) < most * needed

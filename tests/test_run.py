@@ -71,14 +71,14 @@ def test_a_failing_cell_becomes_a_record_and_the_rest_goes_on(manifest, tmp_path
 
 
 def test_a_cell_that_cannot_fit_is_a_record_with_what_would_and_the_rest_goes_on(manifest, tmp_path, monkeypatch):
-    from asum_lib.measure import memory
+    from asum_lib.study import fit
 
-    checked = memory.check_memory
+    checked = fit.check_memory
 
-    def small(plan):
-        return checked(plan, free=0) if plan.precision == "fp32" else None
+    def small(work):
+        return checked(work, free=0) if work.precision == "fp32" else None
 
-    monkeypatch.setattr(memory, "check_memory", small)
+    monkeypatch.setattr(fit, "check_memory", small)
     both = cells(manifest, precision="fp32") + cells(manifest, precision="int8")
     (path, refused), (_, fine) = run_cells(both, results=tmp_path)
     assert (refused.status, fine.status) == ("failed", "ok")

@@ -24,7 +24,12 @@ def study(tmp_path):
     for table in GRIDS["mini"]:
         for cell in planned(table):
             touch(cell.path(tmp_path / "results"))
-    for path in ["notebooks/whisper_quant.ipynb", ".ci/check_book.py", *(f"checkpoints/whisper-{size}/model.safetensors" for size in SIZES)]:
+    for path in [
+        "notebooks/whisper_quant.ipynb",
+        "notebooks/memory_footprint.ipynb",
+        ".ci/check_book.py",
+        *(f"checkpoints/whisper-{size}/model.safetensors" for size in SIZES),
+    ]:
         touch(tmp_path / path)
     return tmp_path
 
@@ -57,15 +62,20 @@ def parameters(command: str) -> dict:
 
 
 def runs(output: str) -> list[dict]:
-    return [parameters(line.strip()) for line in output.splitlines() if "/papermill " in line]
+    return [parameters(line.strip()) for line in output.splitlines() if "/papermill notebooks/whisper_quant.ipynb" in line]
 
 
 def finish(study: Path) -> None:
     """What a finished study leaves behind."""
-    for command in re.findall(r"build/whisper_quant-\S+\.ipynb", dry_run(study)):
+    for command in re.findall(r"build/\w+-\S+\.ipynb", dry_run(study)):
         touch(study / command)
     touch(study / "_build" / "html" / "index.html")
     touch(study / "build" / "book.checked")
+
+
+def test_the_memory_notebook_runs_for_its_smallest_model(study):
+    [line] = {line.strip() for line in dry_run(study).splitlines() if "/papermill notebooks/memory_footprint.ipynb" in line}
+    assert parameters(line) == {"model": "whisper-tiny"}
 
 
 def test_runs_cover_every_planned_cell_and_no_other(study):

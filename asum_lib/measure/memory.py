@@ -1,17 +1,21 @@
-"""Bytes of a model: its weights as they lie in memory, quantisation state included, and what a run will need, said before it.
+"""Bytes of a model: what lies in memory, counted; and what a step will need, accounted for before it.
 
-The second is an estimate by accounting, so that a run that cannot fit is refused before anything long starts.
+"Memory" means at least five things, and each figure here says which: the *weights* with all that belongs to them; the
+*footprint* as transformers counts it, without quantisation state; the file on *disk*; and two peaks, of a *process* and of
+what a GPU's allocator handed out. This module counts the first two and accounts for the peak of live tensors, which the last
+two exceed by what their allocators keep. The accounting runs on models without content (PyTorch's meta device), takes
+milliseconds, and knows no model family. Measuring is `asum_lib.measure.peak`.
 """
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from asum_lib.errors import InputError
+from asum_lib.errors import choose
 
-TEXT_TOKENS = 160  # of a text that 30 s of quick speech make, rounded up
-BYTES_OF = {"float32": 4, "bfloat16": 2}
-SCALES = {"int4": 4 / 64, "int4-dq": 1 / 64, "fp4": 4 / 64}  # bytes of scale a weight: a float a block of 64, or one byte
+OPTIMIZERS = ("adamw", "adamw8bit", "paged-adamw8bit")
+KINDS = ("linear", "embedding", "convolution", "norm", "other", "quantisation state", "adapter")
+UPDATE_COPIES = 2  # torch's AdamW makes two temporaries as large as the parameter that it updates
 
 
 def weights_bytes(model) -> int:
@@ -19,10 +23,15 @@ def weights_bytes(model) -> int:
 
     transformers' `get_memory_footprint()` leaves the quantisation state out; this does not.
     """
-    seen: dict[int, int] = {}
+    return sum(tensor.numel() * tensor.element_size() for tensor in held(model))
+
+
+def held(model) -> list:
+    """Every tensor that lies in memory with the model: parameters, buffers, quantisation state, each storage once."""
+    seen: dict[int, object] = {}
     for tensor in _tensors(model):
-        seen[tensor.untyped_storage().data_ptr()] = tensor.numel() * tensor.element_size()
-    return sum(seen.values())
+        seen.setdefault(tensor.untyped_storage()._cdata, tensor)
+    return list(seen.values())
 
 
 def parameter_counts(model) -> tuple[int, int]:
@@ -37,84 +46,167 @@ def parameter_counts(model) -> tuple[int, int]:
 
 
 def _tensors(model):
-    for tensor in [*model.parameters(), *model.buffers()]:
-        yield tensor
-        state, scales = getattr(tensor, "quant_state", None), getattr(tensor, "SCB", None)
+    yield from model.parameters()
+    yield from model.buffers()
+    for module in model.modules():
+        yield from _states(module)
+
+
+def _states(module):
+    """bitsandbytes' scales, codes and offsets of a module's own weight."""
+    for parameter in module._parameters.values():
+        state, scales = getattr(parameter, "quant_state", None), getattr(parameter, "SCB", None)
         if scales is not None:
             yield scales
         while state is not None:
             yield from (part for part in (state.absmax, state.code, state.offset) if part is not None)
             state = state.state2
-    for module in model.modules():  # at its first forward an int8 layer takes the scales over from its weight
-        scales = getattr(getattr(module, "state", None), "SCB", None)
-        if scales is not None:
-            yield scales
+    scales = getattr(getattr(module, "state", None), "SCB", None)  # at its first forward an int8 layer takes the scales over from its weight
+    if scales is not None:
+        yield scales
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run does to memory. `model` is a real size or a `WhisperConfig`; batch sizes are utterances in the model at once."""
+class Part:
+    """Weights of one kind of module in one dtype, e.g. ("linear", "int8")."""
 
-    model: object
-    precision: str
-    method: str = "none"
-    batch_size: int = 1  # when it transcribes
-    train_batch_size: int = 1  # when it trains: the micro-batch
-    gradient_checkpointing: bool = False
-    rank: int = 8
-    on_gpu: bool = False
+    kind: str  # one of KINDS
+    dtype: str
+    numbers: int
+    bytes: int
 
 
 @dataclass(frozen=True)
-class Need:
-    """Bytes that a run needs beside the interpreter and its libraries."""
+class Account:
+    """Bytes at the peak of a step, by what they are for. `peak` is their sum.
+
+    Live tensors only: what an allocator keeps beside them, the interpreter and the libraries come on top.
+    """
 
     weights: int
-    load: int  # highest while loading
-    run: int  # activations, caches, gradients, optimiser: highest of transcribing and training
+    quantisation_state: int
+    adapters: int
+    gradients: int  # that exist at the peak
+    optimizer: int
+    activations: int  # kept for the backward pass, and the temporaries of the peak
+    cache: int  # keys and values of decoding
+    where: str  # the stack and direction of the peak, or "optimizer step"
 
     @property
-    def total(self) -> int:
-        return max(self.load, self.weights + self.run)
+    def parts(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in PARTS}
+
+    @property
+    def peak(self) -> int:
+        return sum(self.parts.values())
 
 
-def need(plan: Plan) -> Need:
-    """Estimate of a run's memory, in bytes.
+PARTS = ("weights", "quantisation_state", "adapters", "gradients", "optimizer", "activations", "cache")
 
-    The unit of activations is u = encoder positions x width x bytes of a number, 7.7 MB an utterance for Whisper large in
-    float32. Transcribing takes 12 u for each window that the encoder sees at once (the feed-forward layer and its copies), and
-    for each of the batch its state and the decoder's cache, 2 u a layer; training keeps 18 u a layer of the encoder and 5 u of
-    the decoder, with gradient checkpointing 1 u each. On a CPU the backward pass of attention holds four matrices of positions
-    x positions a head, and int8 arithmetic 20 u of copies. Loading a quantised model on a CPU has the unquantised layers in
-    memory once, at worst; so has transcribing with 4-bit weights, up to `UNPACKED_BYTES`. Measured peaks of training tiny and
-    base lay from 0.8 to 1.2 times this; those of transcribing in int8 up to twice.
+
+def weight_parts(model, stacks: Mapping[str, object] = {}, depths: Mapping[str, int] = {}) -> list[Part]:
+    """The weights by kind and dtype, the largest first; with `stacks` and `depths` those of the model with that many layers.
+
+    A module list in `stacks` is shorter than `depths` says: its last layer stands for those that are missing.
     """
-    from asum_lib.models.loading import QUANTISATION, UNPACKED_BYTES, compute_dtype
-    from asum_lib.models.transcribe import ENCODER_POSITIONS, ENCODER_WINDOWS_GPU
+    totals: dict[tuple[str, str], list[int]] = {}
 
-    config = _config(plan.model)
-    linear, rows, rest = _counts(config)
-    quantised, size = plan.precision in QUANTISATION, BYTES_OF[compute_dtype(plan.precision)]
-    weights = _linear_bytes(plan.precision, linear, rows, size) + rest * size
-    load = weights if plan.on_gpu or not quantised else max(weights, 4 * linear)
+    def add(module, times: int, seen: set) -> None:
+        for kind, tensor in _kinds(module):
+            if id(tensor) in seen:
+                continue
+            seen.add(id(tensor))
+            entry = totals.setdefault((kind, str(tensor.dtype).removeprefix("torch.")), [0, 0])
+            entry[0] += times * tensor.numel()
+            entry[1] += times * tensor.numel() * tensor.element_size()
 
-    positions, width = config.max_source_positions, config.d_model
-    unit = positions * width * size
-    copies = 20 * unit if plan.precision == "int8" and not plan.on_gpu else 0
-    logits = 3 * TEXT_TOKENS * config.vocab_size * 4
-    cache = 2 * config.decoder_layers * (positions + TEXT_TOKENS) * width * size
-    at_once = ENCODER_WINDOWS_GPU if plan.on_gpu else max(1, ENCODER_POSITIONS // positions)
-    run = min(plan.batch_size, at_once) * (12 * unit + copies) + plan.batch_size * (unit + cache)
-    if plan.precision in SCALES and not plan.on_gpu and linear * size <= UNPACKED_BYTES:
-        run += linear * size
-    if plan.method != "none":
-        kept = (1, 1) if plan.gradient_checkpointing else (18, 5)
-        layers = kept[0] * config.encoder_layers + kept[1] * config.decoder_layers
-        attention = 0 if plan.on_gpu else 4 * config.encoder_attention_heads * positions**2 * size
-        trained = _trained(config, plan, linear + rest)
-        states = trained * (3 * size if plan.method == "full" else 16)  # a gradient and two of Adam's; an adapter's weights too
-        run = max(run, plan.train_batch_size * (layers * unit + copies + attention + logits) + states)
-    return Need(weights, load, run)
+    add(model, 1, set())
+    for name, stack in stacks.items():
+        add(stack[-1], depths[name] - len(stack), set())
+    parts = [Part(*key, numbers, size) for key, (numbers, size) in totals.items() if size]
+    return sorted(parts, key=lambda part: -part.bytes)
+
+
+def optimizer_bytes(sizes: Mapping[int, int] | list[tuple[int, int]], optimizer: str) -> int:
+    """Bytes of the optimiser's state for parameters given as (numbers, bytes of a number).
+
+    `adamw` is PyTorch's: two states of the parameter's own dtype and a step counter of 4 bytes. `adamw8bit` and its paged form are bitsandbytes'
+    (Dettmers et al. 2022): two bytes a number, two float32 scales a block of 256, and two shared tables of 256 float32; a parameter of
+    fewer than 4,096 numbers keeps two float32 states. Paged states are as large, and may be moved to the host's memory.
+    """
+    choose("optimizer", optimizer, OPTIMIZERS)
+    if optimizer == "adamw":
+        return sum(2 * numbers * size + 4 for numbers, size in sizes)
+    small = sum(8 * numbers for numbers, _ in sizes if numbers < 4096)
+    large = [numbers for numbers, _ in sizes if numbers >= 4096]
+    return small + sum(2 * numbers + 8 * -(-numbers // 256) for numbers in large) + (2048 if large else 0)
+
+
+def training_account(model, forward: Callable[[], object], stacks, depths, optimizer: str = "adamw") -> Account:
+    """The account of a training step from the second on, when the optimiser has its state; `forward` returns the loss.
+
+    The model is traced with the few layers that it has (see `measure.trace`). The peak is that of the forward and backward passes, or that
+    of the optimiser's step, where all gradients are there and the activations are not.
+    """
+    from asum_lib.measure.trace import traced
+
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    step = traced(forward, stacks, depths, held(model), trained)
+    sizes = _trained_sizes(model, stacks, depths)
+    gradients = sum(numbers * size for numbers, size in sizes)
+    update = UPDATE_COPIES * max(numbers * size for numbers, size in sizes) if optimizer == "adamw" else 0
+    peak = (step.gradients, step.peak - step.gradients, step.where)
+    if gradients + update > step.peak:
+        peak = (gradients, update, "optimizer step")
+    return Account(*_weights(model, stacks, depths), peak[0], optimizer_bytes(sizes, optimizer), peak[1], 0, peak[2])
+
+
+def decoding_account(model, decode: Callable[[], object], stacks, depths, cache_per_layer: Mapping[str, int], unpacked: int = 0) -> Account:
+    """The account of decoding; `decode` runs it, `cache_per_layer` are the bytes of keys and values that a layer of a stack keeps.
+
+    `unpacked` are the bytes of dequantised weights that our transcription keeps beside the 4-bit ones on a CPU.
+    """
+    from asum_lib.measure.trace import traced
+
+    step = traced(decode, stacks, depths, held(model), cache_per_layer=cache_per_layer)
+    cache = sum(depths[name] * size for name, size in cache_per_layer.items())
+    cache = min(cache, step.peak)  # the peak may lie before the cache is full
+    return Account(*_weights(model, stacks, depths), 0, 0, step.peak - cache + unpacked, cache, step.where)
+
+
+def _weights(model, stacks, depths) -> tuple[int, int, int]:
+    """(weights, quantisation state, adapters) in bytes."""
+    parts = weight_parts(model, stacks, depths)
+    state, adapters = (sum(part.bytes for part in parts if part.kind == kind) for kind in ("quantisation state", "adapter"))
+    return sum(part.bytes for part in parts) - state - adapters, state, adapters
+
+
+def _trained_sizes(model, stacks, depths) -> list[tuple[int, int]]:
+    """(numbers, bytes of a number) of every trained parameter of the model with `depths` layers."""
+    sizes = [(p.numel(), p.element_size()) for p in model.parameters() if p.requires_grad]
+    for name, stack in stacks.items():
+        sizes += (depths[name] - len(stack)) * [(p.numel(), p.element_size()) for p in stack[-1].parameters() if p.requires_grad]
+    return sizes
+
+
+def _kinds(model):
+    """(kind, tensor) of everything that lies in memory with `model`; a tensor that two modules share comes twice."""
+    import torch
+
+    for name, module in model.named_modules():
+        own = "other"
+        if isinstance(module, torch.nn.Linear):
+            own = "linear"
+        elif isinstance(module, torch.nn.Embedding):
+            own = "embedding"
+        elif isinstance(module, torch.nn.modules.conv._ConvNd):
+            own = "convolution"
+        elif type(module).__name__.endswith("Norm"):
+            own = "norm"
+        own = "adapter" if "lora_" in name or "ranknum" in name else own
+        tensors = [*module._parameters.values(), *module._buffers.values()]
+        yield from ((own, tensor) for tensor in tensors if tensor is not None)
+        yield from (("quantisation state", tensor) for tensor in _states(module))
 
 
 def free_bytes(on_gpu: bool = False) -> int | None:
@@ -131,115 +223,6 @@ def free_bytes(on_gpu: bool = False) -> int | None:
         return free + torch.cuda.memory_reserved(device()) - torch.cuda.memory_allocated(device())
     known = [amount for amount in (_available(), _group_left()) if amount is not None]
     return min(known) if known else None
-
-
-def check_memory(plan: Plan, free: int | None = None) -> Need:
-    """The plan's `Need`; refused in one line where it exceeds `free` bytes (default: `free_bytes`), with what would fit.
-
-    Takes milliseconds. Where the system does not say what is free, nothing is refused.
-    """
-    free = free_bytes(plan.on_gpu) if free is None else free
-    found = need(plan)
-    if free is None or found.total <= free:
-        return found
-    advice = ", or ".join(_fitting(plan, free)) or "a machine with more memory"
-    place = "on the GPU" if plan.on_gpu else "on this machine"
-    raise InputError(f"{_described(plan)} needs about {_gb(found.total)} of memory and {_gb(free)} is free {place}: what would fit is {advice}")
-
-
-def _fitting(plan: Plan, free: int) -> list[str]:
-    """The lighter runs that `free` bytes hold, in words with their bytes; of the smaller sizes the largest."""
-    found = [(text, amount) for text, other in _alternatives(plan) if (amount := need(other).total) <= free]
-    sizes = [text for text, _ in found if text.startswith("size ")]
-    return [f"{text} ({_gb(amount)})" for text, amount in found if text not in sizes[1:]]
-
-
-def _alternatives(plan: Plan):
-    """(description, plan) of lighter runs that a user can ask for, those that change the least first, sizes from the largest."""
-    from asum_lib.models.real import ARCHITECTURES
-
-    lighter = [precision for precision in ("bf16", "int8", "int4") if precision != plan.precision]
-    if plan.method == "full":
-        lighter = lighter[:1] if plan.precision == "fp32" else []
-        yield "method lora", replace(plan, method="lora")
-    for precision in lighter:
-        yield f"precision {precision}", replace(plan, precision=precision)
-    if plan.method != "none":
-        yield "method none", replace(plan, method="none")
-    if isinstance(plan.model, str) and plan.model in ARCHITECTURES:
-        sizes = sorted(("tiny", "base", "small", "medium", "large"), key=lambda size: sum(_counts(_config(size))))
-        smaller = [size for size in sizes if sum(_counts(_config(size))) < sum(_counts(_config(plan.model)))]
-        for size in reversed(smaller):
-            yield f"size {size}", replace(plan, model=size)
-
-
-def _described(plan: Plan) -> str:
-    name = f"Whisper {plan.model}" if isinstance(plan.model, str) else f"this Whisper ({sum(_counts(plan.model)[::2]) / 1e6:.0f} M parameters)"
-    batch = f"{plan.batch_size} utterance{'s' if plan.batch_size > 1 else ''} at a time"
-    if plan.method != "none":
-        batch += f", {plan.train_batch_size} in training"
-    return f"{name} in {plan.precision}, method {plan.method}, {batch},"
-
-
-def _gb(amount: int) -> str:
-    return f"{amount / 1e9:.1f} GB"
-
-
-def _config(model):
-    from asum_lib.models import real
-
-    return real.config(model) if isinstance(model, str) else model
-
-
-def _counts(config) -> tuple[int, int, int]:
-    """(weights of the linear layers, their rows, all other parameters): what is quantised, its scales, and what is not.
-
-    Taken from a model of one layer without memory, since all layers are alike.
-    """
-    kind = (config.vocab_size, config.d_model, config.num_mel_bins, config.max_source_positions, config.max_target_positions)
-    widths = (config.encoder_ffn_dim, config.decoder_ffn_dim, config.encoder_attention_heads, config.decoder_attention_heads)
-    return _counted(kind, widths, config.encoder_layers, config.decoder_layers)
-
-
-@lru_cache(maxsize=64)
-def _counted(kind: tuple, widths: tuple, encoder_layers: int, decoder_layers: int) -> tuple[int, int, int]:
-    from math import prod
-
-    from transformers import WhisperConfig
-
-    from asum_lib.models.checkpoint import layout
-
-    names = ("vocab_size", "d_model", "num_mel_bins", "max_source_positions", "max_target_positions")
-    names += ("encoder_ffn_dim", "decoder_ffn_dim", "encoder_attention_heads", "decoder_attention_heads")
-    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)  # any that the vocabulary has
-    shapes, tied = layout(WhisperConfig(**dict(zip(names, kind + widths, strict=True)), encoder_layers=1, decoder_layers=1, **special))
-    linear = rows = rest = 0
-    for name, shape in shapes.items():
-        if name in tied:
-            continue
-        times = encoder_layers if "encoder.layers." in name else decoder_layers if "decoder.layers." in name else 1
-        if ".layers." in name and len(shape) == 2:
-            linear += times * prod(shape)
-            rows += times * shape[0]
-        else:
-            rest += times * prod(shape)
-    return linear, rows, rest
-
-
-def _linear_bytes(precision: str, linear: int, rows: int, size: int) -> int:
-    if precision == "int8":
-        return linear + 4 * rows
-    if precision in SCALES:
-        return int(linear * (0.5 + SCALES[precision]))
-    return linear * size
-
-
-def _trained(config, plan: Plan, parameters: int) -> int:
-    """Trained parameters: all, or two thin matrices for query, key and value of every attention; AdaLoRA starts half as wide again."""
-    if plan.method == "full":
-        return parameters
-    rank = plan.rank * 3 // 2 if plan.method.startswith("adalora") else plan.rank
-    return 3 * (config.encoder_layers + 2 * config.decoder_layers) * rank * 2 * config.d_model
 
 
 def _available() -> int | None:

@@ -317,7 +317,7 @@ def _read_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> str | None:
             return "a Git LFS pointer, not the weights: fetch the file itself (git lfs pull)"
     bad = []
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with safe_open(str(path), framework="pt", backend="pread") as file:  # mapped pages count until it is closed
             for name in file.keys():  # noqa: SIM118 (not a dictionary)
                 piece = file.get_slice(name)
                 shapes[name] = tuple(piece.get_shape())

@@ -7,11 +7,13 @@ Only local folders are read, safetensors only, no remote code. What makes a fold
 import copy
 import logging
 import os
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from asum_lib import heap
 from asum_lib.errors import InputError, choose
 from asum_lib.models import checkpoint, ladder, real
 
@@ -21,8 +23,9 @@ QUANTISATION = {  # arguments of transformers' BitsAndBytesConfig; the rest of t
     "int4-dq": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
     "fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
 }
-PRECISIONS = ("fp32", "bf16", *QUANTISATION)
+PRECISIONS = ("fp32", "bf16", "fp16", *QUANTISATION)
 UNPACKED_BYTES = 2**30
+LARGE_CHECKPOINT_BYTES = 10**8  # the mini ladder's are below, the smallest real size's is above
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ def compute_dtype(precision: str, scale: str = "paper") -> str:
     import torch
 
     choose("precision", precision, PRECISIONS)
-    if precision == "bf16":
-        return "bfloat16"
+    if precision in ("bf16", "fp16"):
+        return {"bf16": "bfloat16", "fp16": "float16"}[precision]
     on_gpu = precision in QUANTISATION and scale != "mini" and torch.cuda.is_available()
     return "bfloat16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
@@ -104,33 +107,111 @@ def load_parts(where: str):
 def load(where: str, precision: str, scale: str = "paper") -> Speech:
     """Load and quantise, after the folder was found sound. fp32, bf16 and what bitsandbytes leaves alone follow `compute_dtype`."""
     import torch
-    from transformers import BitsAndBytesConfig, WhisperForConditionalGeneration
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # a bar a cell for weights that load in milliseconds
-    dtype, place = getattr(torch, compute_dtype(precision, scale)), device(scale)
-    for noisy in ("autograd._functions", "backends.cpu.ops"):  # a line a layer about float16 casts; an optional kernel package
-        logging.getLogger(f"bitsandbytes.{noisy}").setLevel(logging.ERROR)
+    place = device(scale)
     tokenizer, extractor = load_parts(where)
     folder = folder_of(where)
-    options = {"dtype": dtype, "use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    if precision in QUANTISATION:
-        compute = {"bnb_4bit_compute_dtype": dtype} if "load_in_4bit" in QUANTISATION[precision] else {}
-        options["quantization_config"] = BitsAndBytesConfig(**QUANTISATION[precision], **compute)
-        options["device_map"] = {"": place}
+    model = load_model(folder, precision, compute_dtype(precision, scale), place)
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's default for convolutions on a GPU is TF32, which is not fp32
+    return Speech(model, tokenizer, extractor, _language(folder))
+
+
+def load_model(folder: Path, precision: str, dtype: str | None = None, place: str = "cpu"):
+    """The model of a checkpoint folder on device `place`, quantised; what is not quantised in `dtype` (None: `compute_dtype`).
+
+    Needs config.json and safetensors only; raises `InputError` where they cannot be read or lack weights.
+
+    A folder that `save_pretrained` wrote of a quantised model is loaded as it is.
+
+    Weights are read one by one and quantised at once, so that beside the finished model there is one weight in memory. Left to
+    itself transformers maps the file, whose pages count as resident memory until the end, and glibc keeps most of what the
+    conversion has freed (see `heap.steady`).
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, GenerationConfig
+    from transformers.utils.logging import disable_progress_bar
+
+    from asum_lib.models import catalogue
+
+    choose("precision", precision, PRECISIONS)
+    dtype = choose("dtype", dtype or compute_dtype(precision), real.DTYPES)
+    disable_progress_bar()  # a bar a cell for weights that load in milliseconds
+    for noisy in ("autograd._functions", "backends.cpu.ops"):  # a line a layer about float16 casts; an optional kernel package
+        logging.getLogger(f"bitsandbytes.{noisy}").setLevel(logging.ERROR)
+    kind = getattr(torch, dtype)
+    options = {"dtype": kind, "output_loading_info": True, "device_map": {"": place}}
     try:
-        model, report = WhisperForConditionalGeneration.from_pretrained(str(folder), **options)
-    except OSError as error:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        if not _is_quantised(folder, config, precision) and precision in QUANTISATION:
+            options["quantization_config"] = quantisation_config(precision, kind)
+        with _in_pieces(folder) as weights, _memory_for(folder):
+            model, report = catalogue.model_class(config).from_pretrained(None, config=config, state_dict=weights, **options)
+        if (Path(folder) / "generation_config.json").is_file():  # which transformers does not look for beside weights that are given
+            model.generation_config = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
+    except InputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"checkpoint {folder}: {_reason(error)}") from error
+    model.name_or_path = model.config.name_or_path = str(folder)  # adapters write it down; unknown where weights are given
     # transformers only warns of weights that it did not find, and goes on with random ones in their place.
     if invented := sorted(report["missing_keys"]):
         raise InputError(f"checkpoint {folder}: {len(invented)} weights were not found there, e.g. {invented[0]}: fetch it again")
     if precision in QUANTISATION:
         _mend_4bit_on_cpu(model)
-    else:
-        model = model.to(place)
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's default for convolutions on a GPU is TF32, which is not fp32
-    return Speech(model, tokenizer, extractor, _language(folder))
+    return model
+
+
+def _is_quantised(folder: Path, config, precision: str) -> bool:
+    """Whether the checkpoint was saved quantised, which loads many times as fast; `InputError` where that is not the precision asked for."""
+    saved = getattr(config, "quantization_config", None)
+    if saved is None:
+        return False
+    wanted = quantisation_config(precision, "float32").to_dict() if precision in QUANTISATION else {}
+    asked = ("load_in_8bit", "load_in_4bit", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
+    found = saved if isinstance(saved, dict) else saved.to_dict()
+    if any(found.get(name) != wanted.get(name) for name in asked):
+        said = ", ".join(f"{name} {found.get(name)}" for name in asked)
+        raise InputError(f"checkpoint {folder}: its weights were saved quantised ({said}), precision {precision} cannot be made of them")
+    return True
+
+
+def quantisation_config(precision: str, dtype):
+    """transformers' `BitsAndBytesConfig` of a precision in `QUANTISATION`; 4-bit layers compute in `dtype`, a torch dtype."""
+    from transformers import BitsAndBytesConfig
+
+    compute = {"bnb_4bit_compute_dtype": dtype} if "load_in_4bit" in QUANTISATION[precision] else {}
+    return BitsAndBytesConfig(**QUANTISATION[precision], **compute)
+
+
+def _memory_for(folder: Path):
+    """What the conversion frees is given back at once, unless the checkpoint is small."""
+    size = sum(path.stat().st_size for path in checkpoint.weight_files(folder))
+    return heap.steady() if size > LARGE_CHECKPOINT_BYTES else nullcontext()
+
+
+@contextmanager
+def _in_pieces(folder: Path):
+    """{name: weight that is read from its file when it is indexed} of all weight files, without mapping them into memory."""
+    from safetensors import safe_open
+
+    with ExitStack() as files:
+        weights = {}
+        for path in checkpoint.weight_files(folder):
+            file = files.enter_context(safe_open(path, framework="pt", backend="pread"))
+            weights |= {name: _Unread(partial(file.get_tensor, name), file.get_slice(name).get_dtype) for name in file.keys()}  # noqa: SIM118 - a file is no mapping
+        yield weights
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A weight in its file; transformers takes `weight[...]` when it converts it. A slice of safetensors would hold it twice meanwhile."""
+
+    read: Callable
+    get_dtype: Callable  # its name in the file, e.g. F32: asked for where a checkpoint was saved quantised
+
+    def __getitem__(self, index):
+        return self.read()[index]
 
 
 def _mend_4bit_on_cpu(model) -> None:

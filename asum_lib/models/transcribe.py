@@ -79,16 +79,16 @@ def transcribe_tokens(
     return [tokens for _, tokens in sorted(share(len(batches), hear))]
 
 
-def encoder_batch(whisper) -> int:
-    """How many windows go through the encoder at once."""
-    return max(1, ENCODER_POSITIONS // whisper.config.max_source_positions) if whisper.device.type == "cpu" else ENCODER_WINDOWS_GPU
+def windows_at_once(config, device: str) -> int:
+    """How many windows go through the encoder at once on `device`, cpu or cuda."""
+    return max(1, ENCODER_POSITIONS // config.max_source_positions) if device == "cpu" else ENCODER_WINDOWS_GPU
 
 
 def _encode(whisper, features, items):
     """Encoder states (windows, positions, width)."""
     import torch
 
-    size = encoder_batch(whisper)
+    size = windows_at_once(whisper.config, whisper.device.type)
     dtype = whisper.model.encoder.conv1.weight.dtype
     states = []
     for start in range(0, len(items), size):

@@ -17,7 +17,8 @@ rule names). The verdicts:
 
 Mini scale tests orderings, ratios and trends, never absolute figures. `also` in a rule is evidence to look at; it has a
 Holm correction of its own and no say in the verdict. Rule kinds: `comparisons`, `early_epochs`, `largest_step`,
-`not_testable`; each is one function below that turns a rule into parts.
+`not_testable`; each is one function below that turns a rule into parts. The claims on memory are judged at the real sizes whatever
+the scale asked for, by `asum_lib.study.memory_claims`.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ from asum_lib import papers
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
-from asum_lib.study import tables
+from asum_lib.study import memory_claims, tables
 from asum_lib.study.cells import SCALES
 from asum_lib.study.records import canonical
 from asum_lib.study.tables import Row
@@ -69,7 +70,7 @@ class Part:
 def judge(scale: str = "mini", results=RESULTS) -> list[dict]:
     """One object a claim, in the ledger's order: {claim, text, paper, where, kind, scale, rule, rule_text, rule_sha, verdict, reason, evidence}.
 
-    `evidence` lists {what, expect, difference, lo, hi, p_holm, outcome, decides, records}, differences in points.
+    `evidence` lists {what, expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is "points" of WER.
     """
     choose("scale", scale, SCALES)
     gathered: dict[str, list[Row]] = {}
@@ -84,7 +85,7 @@ def judge(scale: str = "mini", results=RESULTS) -> list[dict]:
                     "paper": paper,
                     "where": claim["where"],
                     "kind": claim["kind"],
-                    "scale": scale,
+                    "scale": "paper" if claim["rule"]["kind"] in memory_claims.KINDS else scale,
                     "rule": claim["rule"],
                     "rule_text": claim["rule_text"],
                     "rule_sha": rule_sha(claim["rule"]),
@@ -161,16 +162,15 @@ def largest_step(rule: dict, stated: dict, find: FindRow) -> list[Part]:
     return parts
 
 
-MEMORY_KINDS = ("trainable_ratio", "memory_change", "adapter_share")
 KINDS = {"comparisons": comparisons, "early_epochs": early_epochs, "largest_step": largest_step}
 
 
 def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[Row]]) -> tuple[str, str, list[dict]]:
     rule = claim["rule"]
-    if choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, *MEMORY_KINDS, "not_testable"]) == "not_testable":
+    if choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, *memory_claims.KINDS, "not_testable"]) == "not_testable":
         return "not testable", f"no table yet: {rule['until']}", []
-    if rule["kind"] in MEMORY_KINDS:
-        return "not testable", "no record of memory yet", []
+    if rule["kind"] in memory_claims.KINDS:
+        return memory_claims.judge(rule, results)
     if SCALES.index(scale) < SCALES.index(claim["scale"]):
         return "not testable", f"scale {scale} cannot decide it: it needs {claim['scale']}", []
     table = rule["table"]
@@ -243,6 +243,7 @@ def _evidence(part: Part, p_holm: float | None, decides: bool, results: Path) ->
         "p_holm": p_holm,
         "outcome": part.outcome(p_holm),
         "decides": decides,
+        "unit": "points",
         "records": [os.path.relpath(path, results.parent) for row in part.rows for path, _ in row.found],
     }
 

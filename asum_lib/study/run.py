@@ -10,10 +10,12 @@ cell's work, and the first one writes.
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from asum_lib import heap
 from asum_lib.corpora import GENERATED, Corpus, dataset_revision, generated_fingerprint, load_corpus
 from asum_lib.errors import InputError
 from asum_lib.measure import wer
@@ -237,20 +239,20 @@ def training_of(cell: Cell):
 
 def _too_big(work: list[tuple[Cell, _Row]], progress: Callable[[str], None]) -> dict[Cell, str]:
     """The cells that cannot fit, each with what would, said before anything starts; `InputError` where none of them fits."""
-    from asum_lib.measure.memory import Plan, check_memory
     from asum_lib.models.loading import device
+    from asum_lib.study import fit
 
     found = {}
     for cell, row in work:
         execution, training = execution_of(cell), training_of(cell)
         at_once = (execution.micro_batch_size or training.batch_size) if training else 1
         batches = {"batch_size": evaluation_batch(cell.scale, cell.size), "train_batch_size": at_once}
-        more = {"gradient_checkpointing": execution.gradient_checkpointing, "rank": cell.rank or 0, "on_gpu": device(cell.scale) != "cpu"}
+        more = {"gradient_checkpointing": execution.gradient_checkpointing, "rank": cell.rank or 1, "device": device(cell.scale).partition(":")[0]}
         model = row.config  # a damaged checkpoint is refused here, and not as one that is too big
         if cell.scale == "paper" and not row.model:
-            model = cell.size  # by its name, so that a smaller one can be offered
+            model = f"whisper-{cell.size}"  # by its name, so that a smaller one can be offered
         try:
-            check_memory(Plan(model, cell.precision, cell.method, **batches, **more))
+            fit.check_memory(fit.Work(model, cell.precision, cell.method, **batches, **more))
         except InputError as error:
             found[cell] = str(error)
     for others in processes.gather([found]):  # what one process cannot hold, none starts
@@ -423,9 +425,9 @@ def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, lis
 
     execution = execution_of(cell)
     start = time.perf_counter()
-    model, history = finetune(
-        speech, Split(train_features, texts), training_of(cell), adapter_of(cell.method, cell.rank), cell.seed, evaluate, progress, execution, resume
-    )
+    split, adapter = Split(train_features, texts), adapter_of(cell.method, cell.rank)
+    with heap.steady() if cell.scale == "paper" else nullcontext():
+        model, history = finetune(speech, split, training_of(cell), adapter, cell.seed, evaluate, progress, execution, resume)
     train_s = kept.get("train_s", time.perf_counter() - start - evaluate_s)  # where a run was resumed, the time of all its starts
     about = asdict(execution) | {"train_utterances": len(texts), "train_left_out": left_out, "starts": kept["starts"]}
     return model, history, list(kept["samples"]), train_s, about

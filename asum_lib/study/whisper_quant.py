@@ -7,6 +7,7 @@ from pathlib import Path
 from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
 from asum_lib.study.cells import EPOCHS, PAPER_RATE, make_row
+from asum_lib.study.execute import parameters_of
 from asum_lib.study.records import Record
 
 NOTEBOOK = "notebooks/whisper_quant.ipynb"
@@ -76,14 +77,5 @@ def rescore(row: Row, position: int = 0) -> dict:
 
 
 def parameters(namespace: dict) -> dict:
-    """The notebook's parameters out of its `globals()`; refuses a name that `run` does not know.
-
-    papermill only warns of a misspelt parameter and goes on with the default, so the notebook has to look itself.
-    """
-    known = list(inspect.signature(run).parameters)
-    plain = (str, int, float, list, tuple, dict, type(None))
-    given = {name: value for name, value in namespace.items() if isinstance(value, plain) and not name.startswith("_")}
-    unknown = sorted(set(given) - set(known) - {"In", "Out"})
-    if unknown:
-        raise InputError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(known)}")
-    return {name: given[name] for name in known if name in given}
+    """The notebook's parameters out of its `globals()`, see `execute.parameters_of`."""
+    return parameters_of(run, namespace)

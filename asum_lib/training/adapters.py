@@ -61,8 +61,9 @@ def attach(model, adapter: Adapter, total_steps: int):
     )
     adapted = get_peft_model(model, config)
     for name, parameter in adapted.named_parameters():
-        if "ranknum" in name:  # PEFT divides by it: as a vector of one float32 it would turn bfloat16 activations into float32
+        if "ranknum" in name:  # what PEFT divides by: as a vector of one float32 it would turn bfloat16 activations into float32, and
             parameter.data = parameter.data.squeeze()
+            parameter.requires_grad_(False)  # on its way to a GPU PEFT makes it trainable: it would learn, and keep each layer's output
     return adapted
 
 

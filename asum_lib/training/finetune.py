@@ -100,7 +100,7 @@ def finetune(
     # one parameter at a time: on a GPU all at once would take temporaries as large as the weights
     optimizer = torch.optim.AdamW(trainable, lr=training.learning_rate, weight_decay=training.weight_decay, foreach=False)
     schedule = get_linear_schedule_with_warmup(optimizer, int(training.warmup_share * steps), steps)
-    hooks = _checkpoint(speech.model) if execution.gradient_checkpointing else []
+    hooks = keep_layer_inputs_only(speech.model) if execution.gradient_checkpointing else []
 
     position = _start(resume, model, optimizer, schedule, progress)
     clock = _Clock(resume.kept if resume else {}, position.step)
@@ -169,8 +169,8 @@ def _check_autocast(autocast: str | None, device) -> None:
         raise InputError(f"autocast {autocast}: {torch.cuda.get_device_name(device)} does not compute in it, leave autocast out")
 
 
-def _checkpoint(model) -> list:
-    """Switch gradient checkpointing on, for training alone; returns the hooks to remove when it is switched off.
+def keep_layer_inputs_only(model) -> list:
+    """Switch gradient checkpointing on: what lies within a layer is computed again in the backward pass. Returns hooks to remove afterwards.
 
     bitsandbytes' int8 layers keep their inputs where PyTorch's usual kind of checkpointing does not see them, so that it would
     free little. The older, reentrant kind runs the layers without a graph and frees all. But it gives gradients only to layers
@@ -180,7 +180,9 @@ def _checkpoint(model) -> list:
 
     reentrant = bool(getattr(model, "is_loaded_in_8bit", False))
     model.activation_checkpointing_enable({"use_reentrant": reentrant})
-    model.model.encoder.gradient_checkpointing = False  # its layers do it; the encoder itself would only warn of a cache it has not
+    speech = hasattr(model.get_encoder(), "conv1")
+    if speech:
+        model.get_encoder().gradient_checkpointing = False  # its layers do it; the encoder itself would only warn of a cache it has not
     if not reentrant:
         return []
 
@@ -188,7 +190,8 @@ def _checkpoint(model) -> list:
         if torch.is_grad_enabled():
             output.requires_grad_(True)
 
-    return [module.register_forward_hook(require_gradient) for module in (model.model.encoder.conv1, model.model.decoder.embed_tokens)]
+    first = [model.get_encoder().conv1, model.get_decoder().embed_tokens] if speech else [model.get_input_embeddings()]
+    return [module.register_forward_hook(require_gradient) for module in first]
 
 
 def _epoch(train: Split, labels, training: Training, execution: Execution, seed: int, position: Position) -> Iterator[tuple[int, Iterator]]:

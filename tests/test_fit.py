@@ -117,7 +117,7 @@ def test_free_on_a_gpu_that_is_not_there_is_refused(monkeypatch):
             ["--memory", "8GB", "--precision", "int4", "--method", "full"],
             "method 'full' cannot train int4 weights: choose precision fp32, fp16 or bf16, or method lora or adalora",
         ),
-        (["--model", "whisper-tiny", "--precision", "fp32", "--tokens", "449"], "449 written tokens: this model writes at most 448"),
+        (["--model", "whisper-tiny", "--precision", "fp32", "--tokens", "449"], "449 written tokens: whisper-tiny writes at most 448"),
         (["--memory", "8GB", "--model", "whisper-tiny", "--tokens", "449"], "449 written tokens: whisper-tiny writes at most 448"),
         (["--model", "mbart-large", "--precision", "fp32", "--tokens", "1025"], "1025 written tokens: mbart-large writes at most 1024"),
         (["--model", "llama-7b", "--precision", "fp32", "--tokens", "1449"], "1449 written tokens: llama-7b writes at most 1448"),

@@ -83,9 +83,17 @@ MODELS = {
 }
 
 
+LONGEST_TOKENS = {"whisper": 448, "t5": None, "mbart": 1024, "llama": 2048}  # positions of the published configurations; T5's are relative
+
+
 def entry(name: str) -> Entry:
     """The model of that name; `InputError` with the choices otherwise."""
     return MODELS[choose("model", name, MODELS)]
+
+
+def known(name: str) -> str:
+    """`name` if `config` knows it: a model of the study, or any published Whisper; `InputError` with the study's otherwise."""
+    return name if name.removeprefix("whisper-") in real.ARCHITECTURES and name.startswith("whisper-") else entry(name).name
 
 
 def config(name: str):

@@ -52,7 +52,6 @@ def resolved(plan: Plan) -> Plan:
     choose("method", plan.method, METHODS)
     choose("optimizer", plan.optimizer, OPTIMIZERS)
     choose("device", plan.device, DEVICES)
-    config = _config(plan)
     for name in ("rank", "batch_size"):
         _positive(name, getattr(plan, name))
     for name in ("read", "written"):
@@ -62,14 +61,38 @@ def resolved(plan: Plan) -> Plan:
         raise InputError(f"method 'full' cannot train {plan.precision} weights: choose precision fp32, fp16 or bf16, or method lora or adalora")
     rest = FLOATS.get(plan.precision) or plan.rest or ("bfloat16" if plan.device == "cuda" else "float32")
     choose("dtype of the rest", rest, FLOATS.values())
-    speech = config.model_type == "whisper"
+    family, longest = _family(plan.model)
+    speech = family == "whisper"
     read = 0 if speech else plan.read or READ_TOKENS
-    longest = getattr(config, "max_target_positions", None)
     usual = WRITTEN_TOKENS["whisper" if speech else "text"]
     written = plan.written or min(usual, longest or usual)
-    if longest and written > longest:
-        raise InputError(f"{written} written tokens: this model writes at most {longest}")
-    return replace(plan, read=read, written=written, rest=rest)
+    plan = replace(plan, read=read, written=written, rest=rest)
+    if problem := too_long(plan):
+        raise InputError(problem)
+    return plan
+
+
+def too_long(plan: Plan) -> str | None:
+    """Why the model has not the positions for what the plan reads and writes; None where it has. In LLaMA both lie in one text."""
+    family, longest = _family(plan.model)
+    if not longest:
+        return None
+    read = plan.read or READ_TOKENS
+    name, room = plan.model if isinstance(plan.model, str) else "this model", longest - read if family == "llama" else longest
+    if family != "whisper" and read > longest:
+        return f"{read} read tokens: {name} reads at most {longest}"
+    return f"{plan.written} written tokens: {name} writes at most {room}" if plan.written > room else None
+
+
+def _family(model) -> tuple[str, int | None]:
+    """(family, longest text in tokens; None without a limit), of a name of the catalogue without building its configuration."""
+    from asum_lib.models import catalogue
+
+    if isinstance(model, str):
+        family = "whisper" if model.startswith("whisper-") else catalogue.entry(model).family
+        return catalogue.known(model) and family, catalogue.LONGEST_TOKENS[family]
+    positions = getattr(model, "max_target_positions", None) or getattr(model, "max_position_embeddings", None)
+    return model.model_type, positions
 
 
 def account(plan: Plan) -> Account:

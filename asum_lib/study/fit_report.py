@@ -119,9 +119,9 @@ def listing(
     _check_sizes(settings)
     names = list(MODELS if models is None else models)
     pairs = _pairs(names, list(precisions), fit.TASKS[task] if methods is None else list(methods), task)
-    able = [name for name in names if not _too_long(fit.Plan(name, "fp32", device=device, **settings))]
+    able = [name for name in names if not fit.too_long(fit.Plan(name, "fp32", device=device, **settings))]
     if not able:
-        raise InputError(_too_long(fit.Plan(names[0], "fp32", device=device, **settings)))
+        raise InputError(fit.too_long(fit.Plan(names[0], "fp32", device=device, **settings)))
     held = held_bytes(device) if held is None else held
     rows = []
     with _quiet():
@@ -151,8 +151,6 @@ def explain(plan: fit.Plan, memory: int | None = None, held: int | None = None) 
     if isinstance(plan.model, str):
         _known(plan.model)
     fit.resolved(plan)
-    if problem := _too_long(plan):
-        raise InputError(problem)
     held = held_bytes(plan.device) if held is None else held
     with _quiet():
         load = fit.load_bytes(plan)
@@ -281,21 +279,6 @@ def _lighter(plan: fit.Plan) -> Iterator[tuple[str, fit.Plan]]:
 def _numbers(model) -> int:
     """Parameters of a model, and the few numbers of its buffers: its bytes in float32, by four."""
     return fit.load_bytes(fit.Plan(model, "fp32")) // 4
-
-
-def _too_long(plan: fit.Plan) -> str | None:
-    """Why the model has not the positions for what the plan writes; None where it has, as T5 always does."""
-    from asum_lib.models import catalogue
-
-    if not plan.written:
-        return None
-    config = catalogue.config(plan.model) if isinstance(plan.model, str) else plan.model
-    longest = getattr(config, "max_target_positions", None) or getattr(config, "max_position_embeddings", None)
-    if longest and config.model_type == "llama":
-        longest -= plan.read or fit.READ_TOKENS  # what it reads stands before what it writes
-    if not longest or plan.written <= longest:
-        return None
-    return f"{plan.written} written tokens: {plan.model if isinstance(plan.model, str) else 'this model'} writes at most {longest}"
 
 
 def _known(model: str) -> None:

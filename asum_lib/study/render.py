@@ -463,16 +463,22 @@ def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) 
 
     claim = next(claim for claim in claims.judge(scale, results) if claim["claim"] == identity)
     lines = []
+    unit = "points of WER" if all(part["unit"] == "points" for part in claim["evidence"]) else "value"
     for part in claim["evidence"]:
-        difference = "missing" if part["difference"] is None else f"{_signed(part['difference'])} ({_signed(part['lo'])} to {_signed(part['hi'])})"
+        if part["difference"] is None:
+            difference = "missing"
+        elif part["lo"] is None:  # a count, or a peak that was measured once
+            difference = f"{part['difference']:.2f} {html.escape(part['unit'])}"
+        else:
+            difference = f"{_signed(part['difference'])} ({_signed(part['lo'])} to {_signed(part['hi'])})"
         p = "" if part["p_holm"] is None else f"{part['p_holm']:.3f}"
         links = " ".join(_link(path, str(number)) for number, path in enumerate(part["records"], start=1))
         role = "deciding" if part["decides"] else "beside"
-        fields = [html.escape(part["what"]), part["expect"] + " 0", difference, p, part["outcome"], role, links]
+        expected = part["expect"] + " 0" if part["expect"] in claims.EXPECTATIONS else part["expect"]
+        fields = [html.escape(part["what"]), expected, difference, p, part["outcome"], role, links]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     head = "".join(
-        f"<th>{title}</th>"
-        for title in ("comparison", "the claim expects", "points of WER (95 % interval)", "p (Holm)", "outcome", "role", "records")
+        f"<th>{title}</th>" for title in ("comparison", "the claim expects", f"{unit} (95 % interval)", "p (Holm)", "outcome", "role", "records")
     )
     body = f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
     fixed = f'fixed before the run, <abbr title="{claim["rule_sha"]}">{claim["rule_sha"][:8]}</abbr>'

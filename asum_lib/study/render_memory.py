@@ -770,6 +770,46 @@ def plot_fit(rows: list[dict] | None = None, models: Iterable[str] = PLOTTED_MOD
     return _show(figure, "Bytes at the peak of a step by what they are for, in GB. " + "; ".join(said) + ".")
 
 
+# One model, for the notebook --------------------------------------------------------------------------------------------
+
+
+def row_table(row) -> object:
+    """The cells of a `memory_footprint.Row`: weights, and each peak accounted and measured with their ratio, in MB."""
+    lines = []
+    for path, record in zip(row.paths, row.records, strict=True):
+        cell, metrics = record.cell, record.metrics
+        peaks = [name for name in PHASES if f"{name}_accounted_bytes" in metrics]
+        for name in peaks:
+            accounted, measured = metrics[f"{name}_accounted_bytes"], metrics.get(f"{name}_bytes")
+            if measured is None:
+                shown, ratio = html.escape(record.reason or "accounted only"), ""
+            else:
+                spread = "" if measured.lo is None else f" ({_megabytes(measured.lo)} to {_megabytes(measured.hi)}, n = {measured.n})"
+                shown, ratio = f"{_megabytes(measured.value)}{spread}", f"{measured.value / accounted.value:.3f}"
+            link = _link(f"results/{cell['scale']}/{cell['table']}/{path.name}", cell["precision"])
+            method = METHOD_NAMES.get(cell["method"]) or "none"
+            lines.append([link, method, PHASES[name], _megabytes(metrics["weights_bytes"].value), _megabytes(accounted.value), shown, ratio])
+    titles = ("precision", "method", "what", "weights, MB", "peak accounted, MB", "peak measured, MB", "measured / accounted")
+    return _html(_table(titles, lines))
+
+
+def plot_row(row) -> object:
+    """Stacked bars of what the accounted bytes at the peak of decoding or of a step are for, one bar a cell; MB."""
+    figure, (axis,) = _subplots(1, width=7)
+    names = [f"{record.cell['precision']} {METHOD_NAMES.get(record.cell['method']) or 'decoding'}" for record in row.records]
+    left = [0.0] * len(names)
+    for part in PARTS:
+        sizes = [record.config["account"][part] / 1e6 for record in row.records]
+        axis.barh(range(len(names)), sizes, left=left, color=PART_COLOURS[part], label=PART_NAMES[part], linewidth=0)
+        left = [a + b for a, b in zip(left, sizes, strict=True)]
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set(title=row.model, xlabel="MB")
+    _legend(figure, [axis])
+    said = ", ".join(f"{name} {total:.0f}" for name, total in zip(names, left, strict=True))
+    return _show(figure, f"{row.model}: accounted bytes at the peak by what they are for, in MB: {said}.")
+
+
 # Helpers --------------------------------------------------------------------------------------------------------------
 
 

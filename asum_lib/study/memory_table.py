@@ -49,7 +49,6 @@ GPU_REASON = "not measured yet"
 def planned(device: str = "cpu") -> tuple[Cell, ...]:
     """Every cell of the table on a device, in its order."""
     cells = [make_cell(f"whisper-{size}", precision, "none", device=device) for size in SIZES for precision in PRECISIONS]
-    cells += [make_cell(f"whisper-{size}", precision, "none", rest="float16", device=device) for size in SIZES for precision in ("int8", "int4")]
     cells += [
         make_cell(f"whisper-{size}", precision, method, device=device)
         for size in SIZES
@@ -57,6 +56,7 @@ def planned(device: str = "cpu") -> tuple[Cell, ...]:
         for method in ("lora", "adalora", "full")
         if not (method == "full" and precision in fit.QUANTISED)
     ]
+    cells += [make_cell(f"whisper-{size}", precision, "none", rest="float16", device=device) for size in SIZES for precision in ("int8", "int4")]
     if device != "cpu":
         return tuple(cells)
     checkpointing = {"gradient_checkpointing": True}

@@ -1,6 +1,7 @@
 """glibc's heap: what it does with freed memory, where that decides the peak of a process. Elsewhere nothing happens here."""
 
 import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,9 +15,9 @@ _depth = 0
 def steady() -> Iterator[None]:
     """Within it, each block above 64 KiB goes back to the system when it is freed.
 
-    By default glibc raises that threshold as it goes, to 32 MiB, and keeps smaller blocks for later: a training step of Whisper
-    small then takes twice the memory of its live tensors, and every run another amount. It costs page faults: nothing to speak of
-    where weights are loaded and trained at the real sizes, a tenth to a fifth of the time of decoding, half as much again at the mini sizes.
+    By default glibc raises that threshold as it goes, to 32 MiB, and keeps smaller blocks for later: a training step then takes far more
+    memory than its live tensors, and every run another amount. The price is page faults, which show in the time of many small blocks:
+    so it is for loading and training at the real sizes, not for decoding nor for the mini sizes.
     """
     global _depth
     _depth += 1
@@ -32,13 +33,18 @@ def steady() -> Iterator[None]:
 
 def trim() -> None:
     """Give back what is free now."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    malloc_trim = _libc("malloc_trim")
     if malloc_trim:
         malloc_trim(0)
 
 
 def _set(threshold_bytes: int) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _libc("mallopt")
     if mallopt:
         mallopt(M_MMAP_THRESHOLD, threshold_bytes)
         mallopt(M_TRIM_THRESHOLD, 2 * threshold_bytes)  # as glibc raises it with the other; left at 128 KiB, each large block costs its pages anew
+
+
+def _libc(name: str):
+    """A function of the C library, None where it has none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

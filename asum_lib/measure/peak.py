@@ -31,7 +31,6 @@ PRELOAD = ("torch", "scipy.linalg", "transformers", "peft", "bitsandbytes", "acc
 SAMPLE_S = 0.001  # between two samples of a phase
 CHECK_S = 0.005  # between two looks of the parent at the child's resident set
 PROC = Path("/proc")
-M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 MADV_POPULATE_READ = 22  # of Linux's mman-common.h
 
 

@@ -123,7 +123,7 @@ def load_model(folder: Path, precision: str, dtype: str | None = None, place: st
 
     A folder that `save_pretrained` wrote of a quantised model is loaded as it is.
 
-    Weights are read one by one and quantised at once, so that beside the finished model there is one weight in memory. Left to
+    Weights that are quantised are read one by one, so that beside the finished model there is one in memory; others a few at a time. Left to
     itself transformers maps the file, whose pages count as resident memory until the end, and glibc keeps most of what the
     conversion has freed (see `heap.steady`).
     """

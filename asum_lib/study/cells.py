@@ -26,6 +26,7 @@ TABLE_OF = {
     "paper": {"how2": "whisper_wer", "librispeech": "whisper_librispeech", "slue-voxpopuli": "whisper_slue-voxpopuli"},
 }
 DEFAULT_CORPUS = {"mini": "howto", "paper": "librispeech"}
+MEMORY = "memory"  # the table whose cells are not of speech: `memory_table`
 FORMAT_CHECK = "format_check"  # tables of checkpoints with random weights: their records show that a path runs, and nothing else
 
 

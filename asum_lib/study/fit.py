@@ -1,8 +1,8 @@
 """What a run will need, from its configuration alone: which models fit a memory, and whether a planned cell does.
 
 The figures come from `asum_lib.measure.memory`, on models without content. They are bytes of live tensors. A process has the
-interpreter and its libraries beside them, and an allocator that keeps some more: within `heap.steady` a few per cent, else up to
-twice as much for int8, whose many copies glibc does not give back.
+interpreter and its libraries beside them, and an allocator that keeps some more: little within `heap.steady`, as the memory table shows,
+and much more without it for int8, whose many copies glibc does not give back.
 """
 
 import math
@@ -107,7 +107,7 @@ def account(plan: Plan) -> Account:
 def load_bytes(plan: Plan) -> int:
     """Bytes at the peak of loading a float32 file: the weights so far, and what the one that is converted takes meanwhile.
 
-    Weights come in the order of their names. One that is cast lies there as float32 too; one that is quantised has copies beside it.
+    A CPU's figure, used for a GPU too. Weights come in the order of their names. One that is cast lies there as float32 too; one that is quantised has copies beside it.
     """
     from asum_lib.models import catalogue
 

@@ -50,12 +50,14 @@ def trainable_ratio(rule: dict, rows: list[dict]) -> tuple[str, str, list[dict]]
             parts.append(Part(f"{model}, rank {rank}", value, low, high, "x", tuple(trained["records"]) if trained else ()))
     by_model = {model: [part.holds for part in parts if part.what.startswith(f"{model}, ")] for model in rule["models"]}
     said = f"{sum(bool(part.holds) for part in parts)} of {len(parts)} ratios lie within {low:g}x to {high:g}x"
-    if any(holds is None for found in by_model.values() for holds in found):
+    if any(all(holds is False for holds in found) for found in by_model.values()):
+        verdict = "not reproduced"
+    elif any(holds is None for found in by_model.values() for holds in found):
         verdict = "inconclusive"
     elif all(map(all, by_model.values())):
         verdict = "reproduced"
     else:
-        verdict = "consistent" if all(map(any, by_model.values())) else "not reproduced"
+        verdict = "consistent"
     return verdict, said, [_evidence(part) for part in parts]
 
 
@@ -87,7 +89,7 @@ def memory_change(rule: dict, rows: list[dict]) -> tuple[str, str, list[dict]]:
     )
     if whole:
         verdict = "reproduced"
-    elif missing and not somewhere:
+    elif missing:
         verdict = "inconclusive"
     else:
         verdict = "consistent" if somewhere else "not reproduced"
@@ -105,10 +107,10 @@ def adapter_share(rule: dict, rows: list[dict]) -> tuple[str, str, list[dict]]:
         value = None if trained is None else 100 * 4 * trained["value"] / (2 * (total["value"] - trained["value"]))
         records = tuple(trained["records"]) if trained else ()
         parts.append(Part(f"{rule['model']} in {rule['precision']}, rank {rank}: LoRA's weights", value, low, high, "% of the weights", records))
-    if any(part.value is None for part in parts):
-        verdict = "inconclusive"
-    elif parts[0].holds:
+    if parts[0].holds:
         verdict = "reproduced"
+    elif any(part.value is None for part in parts):
+        verdict = "inconclusive"
     else:
         verdict = "consistent" if any(part.holds for part in parts) else "not reproduced"
     at_rank = "not accounted for yet" if parts[0].value is None else f"{parts[0].value:.2f} % of the weights"

@@ -31,7 +31,7 @@ LOADED = {
 }
 TRAINED = {"train_peak_bytes": "train_peak_accounted_bytes"}
 GPU = tuple(f"{step}_peak_{kind}_bytes" for step in ("load", "decode", "train") for kind in ("allocated", "reserved", "driver"))
-# What a CPU measures in ten minutes; the rest is accounted for.
+# The training steps that a CPU measures, fewer as the model grows; the rest is accounted for.
 _STEPS = {
     "tiny": tuple((precision, method) for precision in PRECISIONS for method in ("lora", "adalora", "full")),  # the notebook's own
     "base": (("fp32", "lora"), ("fp32", "adalora"), ("fp32", "full"), ("int8", "lora"), ("int8", "adalora"), ("int4", "lora"), ("int4", "adalora")),
@@ -40,7 +40,7 @@ _STEPS = {
     "large": (("int8", "adalora"), ("int4", "adalora")),
 }
 HALF_REASON = "a CPU takes minutes for a training step in float16: accounted only"
-TIME_REASON = "left out of the CPU grid, which is held to ten minutes: accounted only"
+TIME_REASON = "left out of the CPU grid for its time: accounted only"
 OTHER_REASON = "accounted only"
 GPU_REASON = "not measured yet"
 
@@ -216,12 +216,17 @@ def scale_of(scale: str | None) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command of `runs/cpu_memory.sh` and `runs/gpu_memory.sh`: fills the table on a device."""
+    import signal
     import sys
     import time
 
-    device, *models = sys.argv[1:] if arguments is None else arguments
+    given = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the random weights are removed
     start = time.perf_counter()
     try:
+        if not given:
+            raise InputError(f"device is missing: choose from {', '.join(fit.DEVICES)}")
+        device, *models = given
         choose("device", device, fit.DEVICES)
         for model in models:
             choose("model", model, dict.fromkeys(f"{cell.model}-{cell.size}" for cell in planned(device)))

@@ -31,7 +31,7 @@ MEANINGS = {  # design: "memory" means at least five things; metric: (short name
     "decode_peak_bytes": ("decoding", "peak of the process for 30 s, above the imports"),
 }
 PHASES = {"load_peak": "loading", "decode_peak": "decoding", "train_peak": "training step"}
-GPU_FIGURES = {"allocated": "tensors (max_memory_allocated)", "reserved": "allocator (max_memory_reserved)", "driver": "the driver's figure"}
+GPU_FIGURES = {"allocated": "tensors (max_memory_allocated)", "reserved": "allocator (max_memory_reserved)", "driver": "the driver's at the end"}
 NOT_YET = "not measured yet"
 LINE_COLOURS = ("#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7")  # Okabe and Ito's palette
 PART_COLOURS = dict(zip(PARTS, ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#999999"), strict=True))
@@ -187,7 +187,7 @@ def gpu_table(rows: list[dict] | None = None) -> object:
         shown = []
         for step in steps:
             figures = [_find(rows, f"{step}_{name}_bytes", **cell) for name in GPU_FIGURES]
-            known = [NOT_YET if figure is None or figure["value"] is None else _value(figure) for figure in figures]
+            known = [NOT_YET if figure is None or figure["status"] == "missing" else _value(figure) for figure in figures]
             shown.append("" if not any(figures) else " / ".join(dict.fromkeys(known)) if set(known) == {NOT_YET} else " / ".join(known))
         lines.append([*_configuration(cell), *shown])
     return _html(f'<div class="asum-main">{_table(titles, lines, caption)}</div>')
@@ -780,7 +780,8 @@ def row_table(row) -> object:
         cell, metrics = record.cell, record.metrics
         peaks = [name for name in PHASES if f"{name}_accounted_bytes" in metrics]
         for name in peaks:
-            accounted, measured = metrics[f"{name}_accounted_bytes"], metrics.get(f"{name}_bytes")
+            kind = "" if cell["device"] == "cpu" else "_allocated"
+            accounted, measured = metrics[f"{name}_accounted_bytes"], metrics.get(f"{name}{kind}_bytes")
             if measured is None:
                 shown, ratio = html.escape(record.reason or "accounted only"), ""
             else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from asum_lib import papers
 from asum_lib.paths import RESULTS
 from asum_lib.study import calibration, records, tables, verify
-from asum_lib.study.cells import FORMAT_CHECK
+from asum_lib.study.cells import FORMAT_CHECK, MEMORY
 from asum_lib.study.render import _link, configuration_name
 
 STATE_COLOURS = {"calibrated": "success", "off": "danger", "not measured": "secondary", "no published figure": "secondary"}
@@ -49,7 +49,7 @@ def requirements() -> object:
 
 def measured_tables(results: Path = RESULTS) -> object:
     """Every table of scale paper that has records, each row with what its checkpoint's calibration makes it say."""
-    folders = sorted(path.name for path in (Path(results) / "paper").glob("*") if path.is_dir() and not path.name.startswith(FORMAT_CHECK))
+    folders = sorted(path.name for path in (Path(results) / "paper").glob("*") if path.is_dir() and not path.name.startswith((FORMAT_CHECK, MEMORY)))
     parts = []
     for name in folders:
         rows = [row for row in tables.rows(name, "paper", results) if row["records"]]

@@ -19,7 +19,7 @@ from asum_lib.measure import stats
 from asum_lib.measure.wer import compare_signatures
 from asum_lib.paths import RESULTS
 from asum_lib.study import calibration, records
-from asum_lib.study.cells import PAPER_CONFIGURATIONS, PAPER_RATE, SCALES, SIZES, Cell, make_cell
+from asum_lib.study.cells import MEMORY, PAPER_CONFIGURATIONS, PAPER_RATE, SCALES, SIZES, Cell, make_cell
 
 METRIC = "wer_pct"
 SEEDS = (0, 1, 2)
@@ -89,7 +89,7 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
     A table without a grid (that of a local manifest) is known by its folder of records.
     """
     choose("scale", scale, SCALES)
-    folders = sorted(path.name for path in (Path(results) / scale).glob("*") if path.is_dir())
+    folders = sorted(path.name for path in (Path(results) / scale).glob("*") if path.is_dir() and path.name != MEMORY)
     choose("table", table, dict.fromkeys([*GRIDS[scale], *folders]))
     seeds: dict[tuple, list[int]] = {}
     for cell in planned(table, scale) if table in GRIDS[scale] else []:

@@ -29,7 +29,7 @@ from pathlib import Path
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, tables
-from asum_lib.study.cells import SCALES, Cell
+from asum_lib.study.cells import MEMORY, SCALES, Cell
 
 SCHEMA = 1
 FILE = "verified.json"
@@ -305,7 +305,7 @@ def as_markdown(verification: Verification) -> str:
 
 def _tables(table: str | None, scale: str, results: Path) -> list[str]:
     """The table, or every one: the planned ones of the scale, then the others that have records."""
-    folders = sorted(path.name for path in (results / scale).glob("*") if path.is_dir())
+    folders = sorted(path.name for path in (results / scale).glob("*") if path.is_dir() and path.name != MEMORY)
     known = list(dict.fromkeys([*tables.GRIDS[scale], *folders]))
     return known if table is None else [choose("table", table, known)]
 

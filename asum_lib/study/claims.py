@@ -70,7 +70,7 @@ class Part:
 def judge(scale: str = "mini", results=RESULTS) -> list[dict]:
     """One object a claim, in the ledger's order: {claim, text, paper, where, kind, scale, rule, rule_text, rule_sha, verdict, reason, evidence}.
 
-    `evidence` lists {what, expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is "points" of WER, or the memory claims' own.
+    `evidence` lists {what, expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is "points" of WER, or memory's own.
     """
     choose("scale", scale, SCALES)
     gathered: dict[str, list[Row]] = {}

@@ -107,7 +107,8 @@ def account(plan: Plan) -> Account:
 def load_bytes(plan: Plan) -> int:
     """Bytes at the peak of loading a float32 file: the weights so far, and what the one that is converted takes meanwhile.
 
-    A CPU's figure, used for a GPU too. Weights come in the order of their names. One that is cast lies there as float32 too; one that is quantised has copies beside it.
+    Weights come in the order of their names. One that is cast lies there as float32 too; one that is quantised has copies beside it.
+    That is a CPU's figure, used for a GPU too.
     """
     from asum_lib.models import catalogue
 

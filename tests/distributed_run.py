@@ -76,6 +76,7 @@ def main(folder: Path) -> None:
     rows = iter([dev(None)])
     with contextlib.suppress(StopIteration):  # the second evaluation does not come back
         run("int8", "adalora", CELLS[2][2], Resume(folder / "state", "this run"), lambda model: next(rows))
+    processes.barrier()  # both have stopped, and the first has saved, before either starts again
     outcome["resumed"] = run("int8", "adalora", CELLS[2][2], Resume(folder / "state", "this run"))
     outcome["failures"] = [failure_of(lambda: run("fp32", "lora", Execution(), train=Split(Broken(), TEXTS)))]
     outcome["failures"].append(failure_of(lambda: processes.together(fail_in_one)))

@@ -3,18 +3,17 @@
 "Memory" means at least five things, and each figure here says which: the *weights* with all that belongs to them; the
 *footprint* as transformers counts it, without quantisation state; the file on *disk*; and two peaks, of a *process* and of
 what a GPU's allocator handed out. This module counts the first two and accounts for the peak of live tensors, which the last
-two exceed by what their allocators keep. The accounting runs on models without content (PyTorch's meta device), takes
-milliseconds, and knows no model family. Measuring is `asum_lib.measure.peak`.
+two exceed by what their allocators keep. The accounting runs on models without content (PyTorch's meta device) and
+knows no model family. Measuring is `asum_lib.measure.peak`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from asum_lib.errors import choose
 
 OPTIMIZERS = ("adamw", "adamw8bit", "paged-adamw8bit")
-KINDS = ("linear", "embedding", "convolution", "norm", "other", "quantisation state", "adapter")
 UPDATE_COPIES = 2  # torch's AdamW makes two temporaries as large as the parameter that it updates
 
 
@@ -70,7 +69,7 @@ def _states(module):
 class Part:
     """Weights of one kind of module in one dtype, e.g. ("linear", "int8")."""
 
-    kind: str  # one of KINDS
+    kind: str  # linear, embedding, convolution, norm, other, quantisation state or adapter
     dtype: str
     numbers: int
     bytes: int
@@ -127,7 +126,7 @@ def weight_parts(model, stacks: Mapping[str, object] = {}, depths: Mapping[str, 
     return sorted(parts, key=lambda part: -part.bytes)
 
 
-def optimizer_bytes(sizes: Mapping[int, int] | list[tuple[int, int]], optimizer: str) -> int:
+def optimizer_bytes(sizes: Iterable[tuple[int, int]], optimizer: str) -> int:
     """Bytes of the optimiser's state for parameters given as (numbers, bytes of a number).
 
     `adamw` is PyTorch's: two states of the parameter's own dtype and a step counter of 4 bytes. `adamw8bit` and its paged form are bitsandbytes'
@@ -135,6 +134,7 @@ def optimizer_bytes(sizes: Mapping[int, int] | list[tuple[int, int]], optimizer:
     fewer than 4,096 numbers keeps two float32 states. Paged states are as large, and may be moved to the host's memory.
     """
     choose("optimizer", optimizer, OPTIMIZERS)
+    sizes = list(sizes)
     if optimizer == "adamw":
         return sum(2 * numbers * size + 4 for numbers, size in sizes)
     small = sum(8 * numbers for numbers, _ in sizes if numbers < 4096)

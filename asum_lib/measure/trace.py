@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-LAYERS = (
-    3  # a stack in the traced model: nothing that is trained lies before the first, which may make the second special too; the third is like the rest
-)
+# Of a stack in the traced model. Nothing that is trained lies before the first, which may make the second special too; the third is like the rest.
+LAYERS = 3
 
 
 @dataclass(frozen=True)

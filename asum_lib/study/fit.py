@@ -212,18 +212,14 @@ def _unpacked(plan: Plan, model) -> int:
 
 def prepare(model, method: str, rank: int):
     """The model that trains: whole, or with an adapter on the family's query, key and value projections; in training mode."""
-    from dataclasses import replace as changed
-
     from asum_lib.models.catalogue import attention_modules
     from asum_lib.training.adapters import adapter_of, attach
+    from asum_lib.training.finetune import train_whole
 
     if method == "full":
-        model.requires_grad_(True)
-        if model.config.model_type == "whisper":
-            model.model.encoder.embed_positions.requires_grad_(False)  # fixed sinusoids
-        return model.train()
+        return train_whole(model).train()
     steps = 100  # of a schedule that nothing here follows
-    return attach(model, changed(adapter_of(method, rank), target_modules=attention_modules(model.config)), steps).train()
+    return attach(model, replace(adapter_of(method, rank), target_modules=attention_modules(model.config)), steps).train()
 
 
 def _positive(name: str, value) -> None:
@@ -272,7 +268,7 @@ def need(work: Work) -> Need:
 def check_memory(work: Work, free: int | None = None) -> Need:
     """The cell's `Need`; refused in one line where it exceeds `free` bytes (default: `free_bytes`), with what would fit.
 
-    Takes a second at most. Where the system does not say what is free, nothing is refused.
+    Where the system does not say what is free, nothing is refused.
     """
     free = free_bytes(work.device != "cpu") if free is None else free
     found = need(work)

@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 
 from asum_lib.errors import InputError, choose
 from asum_lib.measure.memory import OPTIMIZERS, PARTS, free_bytes
+from asum_lib.models import catalogue
 from asum_lib.study import fit
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")  # of a listing, the most precise first
@@ -80,7 +81,7 @@ def check(
     if precision is not None:
         choose("precision", precision, fit.PRECISIONS)
     if model is not None:
-        _known(model)
+        catalogue.known(model)
     _check_sizes(settings)
     if "optimizer" in settings:
         choose("optimizer", settings["optimizer"], OPTIMIZERS)
@@ -149,7 +150,7 @@ def explain(plan: fit.Plan, memory: int | None = None, held: int | None = None) 
     _check_memory(memory)
     _check_sizes(asdict(replace(plan, model=None)))
     if isinstance(plan.model, str):
-        _known(plan.model)
+        catalogue.known(plan.model)
     fit.resolved(plan)
     held = held_bytes(plan.device) if held is None else held
     with _quiet():
@@ -247,7 +248,7 @@ def _row(plan: fit.Plan, load: int, memory: int | None, held: int) -> dict:
 def _pairs(models: list[str], precisions: list[str], methods: list[str], task: str) -> list[tuple[str, str]]:
     """(precision, method) of a listing; `fit.resolved` refuses where what is asked for cannot be at all."""
     for name in models:
-        _known(name)
+        catalogue.known(name)
     for precision in precisions:
         choose("precision", precision, fit.PRECISIONS)
     for method in methods:
@@ -279,13 +280,6 @@ def _lighter(plan: fit.Plan) -> Iterator[tuple[str, fit.Plan]]:
 def _numbers(model) -> int:
     """Parameters of a model, and the few numbers of its buffers: its bytes in float32, by four."""
     return fit.load_bytes(fit.Plan(model, "fp32")) // 4
-
-
-def _known(model: str) -> None:
-    from asum_lib.models import catalogue, real
-
-    if not (model.startswith("whisper-") and model.removeprefix("whisper-") in real.ARCHITECTURES):
-        catalogue.entry(model)
 
 
 def _check_memory(memory: int | None) -> None:

@@ -92,10 +92,7 @@ def finetune(
 
     torch.manual_seed(seed)
     steps = training.epochs * -(-len(train.texts) // training.batch_size)
-    model = attach(speech.model, adapter, steps) if adapter else speech.model
-    if not adapter:
-        model.requires_grad_(True)
-        model.model.encoder.embed_positions.requires_grad_(False)  # fixed sinusoids
+    model = attach(speech.model, adapter, steps) if adapter else train_whole(speech.model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # one parameter at a time: on a GPU all at once would take temporaries as large as the weights
     optimizer = torch.optim.AdamW(trainable, lr=training.learning_rate, weight_decay=training.weight_decay, foreach=False)
@@ -147,6 +144,14 @@ def finetune(
         for hook in hooks:
             hook.remove()
     return model, position.history
+
+
+def train_whole(model):
+    """Make every weight a trained one, but for Whisper's positions in the encoder, which are fixed sinusoids; returns the model."""
+    model.requires_grad_(True)
+    if model.config.model_type == "whisper":
+        model.model.encoder.embed_positions.requires_grad_(False)
+    return model
 
 
 def _labels(speech, train: Split) -> list[list[int]]:

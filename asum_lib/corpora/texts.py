@@ -1,0 +1,107 @@
+"""Text corpora for summarisation: documents with their summaries, and the facts that both state.
+
+`howto-text` (English, WikiHow's shape) and `news-ru` (Russian, Gazeta's shape) are generated, each with a source domain to
+pre-train on and a target domain to adapt to. The generator knows the facts of a document, so that a summary can be held
+against them: ROUGE cannot tell a wrong name from a right one. What a real corpus looks like on disk is for its own module.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+from asum_lib.errors import InputError, choose
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that a document states: `value` is the dictionary form of a kind such as `person` or `tool`."""
+
+    kind: str
+    value: str
+    key: bool  # True where the reference summary states it too
+
+
+@dataclass(frozen=True)
+class TextDocument:
+    """One document: `paragraphs` to read, `summary` to write, a sentence each. Real corpora have no facts."""
+
+    id: str
+    title: str
+    paragraphs: tuple[str, ...]
+    summary: tuple[str, ...]
+    facts: tuple[Fact, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.paragraphs)
+
+    @property
+    def reference(self) -> str:
+        return " ".join(self.summary)
+
+
+@dataclass(frozen=True)
+class TextCorpus:
+    """A split of a corpus. `fingerprint` is a hash of everything that a summariser or a metric sees of it."""
+
+    name: str
+    split: str
+    language: str  # en or ru
+    documents: tuple[TextDocument, ...]
+    fingerprint: str
+
+
+DOMAIN_OF = {  # corpus name: (generator, domain)
+    "howto-text": ("howto_text", "target"),
+    "howto-text-source": ("howto_text", "source"),
+    "news-ru": ("news", "target"),
+    "news-ru-source": ("news", "source"),
+}
+LANGUAGE_OF = {"howto_text": "en", "news": "ru"}
+NAMES = tuple(DOMAIN_OF)
+
+
+@lru_cache(maxsize=8)
+def load_texts(name: str, split: str) -> TextCorpus:
+    """A split (`train`, `dev`, `test`) of a corpus by its name, one of `NAMES`; made in a few seconds, the same on every machine."""
+    choose("text corpus", name, NAMES)
+    choose("split", split, SPLITS)
+    generator, domain = DOMAIN_OF[name]
+    documents = tuple(_generator(generator).documents(domain, split))
+    return TextCorpus(name, split, LANGUAGE_OF[generator], documents, fingerprint(documents))
+
+
+def lexicon(name: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    """{kind: {value: its written forms, lower case}} of every value that any document of the generator can state.
+
+    A form is one or more words; in Russian all cases that occur. With it a summary's facts are found, made-up ones included.
+    """
+    choose("text corpus", name, NAMES)
+    return _generator(DOMAIN_OF[name][0]).lexicon()
+
+
+def fingerprint(documents) -> str:
+    """SHA-256 over all documents."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(json.dumps(asdict(document), ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def head(corpus: TextCorpus, count: int | None) -> TextCorpus:
+    """The first `count` documents of a split; all of them where `count` is None. Raises `InputError` where there are fewer."""
+    if count is None or count == len(corpus.documents):
+        return corpus
+    if not 0 < count <= len(corpus.documents):
+        raise InputError(f"{count} documents of {corpus.name} {corpus.split}: it has {len(corpus.documents)}")
+    documents = corpus.documents[:count]
+    return TextCorpus(corpus.name, corpus.split, corpus.language, documents, fingerprint(documents))
+
+
+def _generator(name: str):
+    from importlib import import_module
+
+    return import_module(f"asum_lib.corpora.{name}")

@@ -13,6 +13,13 @@ from dataclasses import dataclass
 from asum_lib.errors import InputError
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj")
+TARGETS = ("qkv", "all-linear")
+# By family: the paper's W^Q, W^K, W^V, and every linear layer of a block.
+MODULES = {
+    "whisper": {"qkv": TARGET_MODULES, "all-linear": (*TARGET_MODULES, "out_proj", "fc1", "fc2")},
+    "mbart": {"qkv": TARGET_MODULES, "all-linear": (*TARGET_MODULES, "out_proj", "fc1", "fc2")},
+    "t5": {"qkv": ("q", "k", "v"), "all-linear": ("q", "k", "v", "o", "wi", "wo")},
+}
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,14 @@ class Adapter:
     final_share: float | None = None  # AdaLoRA: share of the steps after pruning ends
 
 
-def adapter_of(method: str, rank: int | None) -> Adapter | None:
+def adapter_of(method: str, rank: int | None, target_modules: tuple[str, ...] = TARGET_MODULES) -> Adapter | None:
     """The adapter of a cell's method at kept rank `rank`; None for `none` and `full`."""
     if method == "lora":
-        return Adapter(method, r=rank, init_r=None, target_r=None, alpha=2 * rank)
+        return Adapter(method, r=rank, init_r=None, target_r=None, alpha=2 * rank, target_modules=target_modules)
     if method in ("adalora", "adalora-inactive"):
         start = rank * 3 // 2  # PEFT's defaults, 12 and 8, in proportion
-        return Adapter(method, r=None, init_r=start, target_r=rank, alpha=2 * rank, warmup_share=0.1, final_share=0.4)
+        shares = {"warmup_share": 0.1, "final_share": 0.4}
+        return Adapter(method, r=None, init_r=start, target_r=rank, alpha=2 * rank, target_modules=target_modules, **shares)
     return None
 
 
@@ -67,18 +75,33 @@ def attach(model, adapter: Adapter, total_steps: int):
     return adapted
 
 
-def kept_rank_mean(model) -> float | None:
-    """Mean over adapted modules of the rank in use: LoRA's r, or AdaLoRA's directions not pruned; None without adapter.
+def kept_ranks(model) -> dict[str, int]:
+    """{name of the adapted module: rank in use}: LoRA's r, or AdaLoRA's directions not pruned; empty without an adapter.
 
     A pruned direction has a singular value of exactly zero. Before the first step all of them are zero and none is pruned.
     """
-    values = [module.lora_E["default"] for module in model.modules() if len(getattr(module, "lora_E", ()))]
-    if values:
-        kept = [int((value != 0).sum()) for value in values]
-        ranks = kept if any(kept) else [value.numel() for value in values]
-    else:
-        ranks = [module.r["default"] for module in model.modules() if len(getattr(module, "lora_A", ()))]
-    return sum(ranks) / len(ranks) if ranks else None
+    adapted = {name.removeprefix("base_model.model."): module for name, module in model.named_modules() if len(getattr(module, "lora_A", ()))}
+    values = {name: module.lora_E["default"] for name, module in adapted.items() if len(getattr(module, "lora_E", ()))}
+    if not values:
+        return {name: module.r["default"] for name, module in adapted.items()}
+    kept = {name: int((value != 0).sum()) for name, value in values.items()}
+    return kept if any(kept.values()) else {name: value.numel() for name, value in values.items()}
+
+
+def kept_rank_mean(model) -> float | None:
+    """Mean of `kept_ranks`; None without an adapter."""
+    ranks = kept_ranks(model)
+    return sum(ranks.values()) / len(ranks) if ranks else None
+
+
+def kept_parameters(model) -> int:
+    """Trained numbers that the finished model needs: a rank's two vectors (and AdaLoRA's singular value), or every trained weight."""
+    ranks = kept_ranks(model)
+    if not ranks:
+        return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    modules = {name.removeprefix("base_model.model."): module for name, module in model.named_modules()}
+    extra = 1 if any(len(getattr(module, "lora_E", ())) for module in modules.values()) else 0
+    return sum(rank * (modules[name].in_features + modules[name].out_features + extra) for name, rank in ranks.items())
 
 
 def allocation(model) -> dict:

@@ -1,8 +1,17 @@
-"""Batches for sequence-to-sequence speech training: labels as Whisper wants them, and a shuffled order by epoch."""
+"""Batches for sequence-to-sequence training: labels as the models want them, and a shuffled order by epoch."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a training loop needs of a split: how many tokens each item has to write, and the tensors of any items."""
+
+    tokens: Sequence[int]
+    collate: Callable[[np.ndarray], dict]
 
 
 def encode_labels(tokenizer, texts: list[str]) -> list[list[int]]:

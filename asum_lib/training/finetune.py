@@ -1,4 +1,4 @@
-"""Fine-tuning a loaded Whisper, whole or by adapter, with the dev WER after each epoch.
+"""Fine-tuning a loaded Whisper or text model, whole or by adapter, with an evaluation after each epoch.
 
 A plain loop: AdamW, linear warm-up and decay, and AdaLoRA's `update_and_allocate` where PEFT needs it. A batch may be cut
 into micro-batches and dealt to several processes; its loss is always the mean over the tokens of the whole batch. What it
@@ -17,7 +17,7 @@ import numpy as np
 from asum_lib.errors import InputError, choose
 from asum_lib.training import processes
 from asum_lib.training.adapters import Adapter, attach, kept_rank_mean
-from asum_lib.training.batches import ahead, collate, cut, encode_labels, epoch_order
+from asum_lib.training.batches import Examples, ahead, collate, cut, encode_labels, epoch_order
 from asum_lib.training.state import Position, Resume, restore, save
 
 PROGRESS_EVERY_S = 60.0  # within an epoch
@@ -62,10 +62,15 @@ class Split:
     features: object
     texts: list[str]
 
+    def examples(self, speech) -> Examples:
+        """Batches for `speech`; `InputError` for what would otherwise fail in the middle of an epoch."""
+        labels = _labels(speech, self)
+        return Examples([len(row) for row in labels], partial(collate, self.features, labels))
+
 
 def finetune(
-    speech,
-    train: Split,
+    loaded,
+    train,
     training: Training,
     adapter: Adapter | None,
     seed: int,
@@ -76,6 +81,7 @@ def finetune(
 ) -> tuple[object, list[dict]]:
     """Train and return (model, history). `evaluate(model)` gives the entries of each epoch's row, epoch 0 before training.
 
+    `loaded` holds the `model`; `train` gives its batches by `train.examples(loaded)`, as `Split` does for speech.
     Weights and data order depend on `seed` alone; dtype, device, thread count and `execution` still move the last digits.
     With several processes each trains on its share of every batch, all hold the same weights, and each calls `evaluate`.
     With `resume` the state is saved before each evaluation and every `save_every_s`, and a run that finds its own state
@@ -87,17 +93,17 @@ def finetune(
     from transformers import get_linear_schedule_with_warmup
 
     progress = progress if processes.is_main() else lambda line: None
-    labels = _labels(speech, train)
-    _check_autocast(execution.autocast, speech.model.device)
+    examples = train.examples(loaded)
+    _check_autocast(execution.autocast, loaded.model.device)
 
     torch.manual_seed(seed)
-    steps = training.epochs * -(-len(train.texts) // training.batch_size)
-    model = attach(speech.model, adapter, steps) if adapter else train_whole(speech.model)
+    steps = training.epochs * -(-len(examples.tokens) // training.batch_size)
+    model = attach(loaded.model, adapter, steps) if adapter else train_whole(loaded.model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # one parameter at a time: on a GPU all at once would take temporaries as large as the weights
     optimizer = torch.optim.AdamW(trainable, lr=training.learning_rate, weight_decay=training.weight_decay, foreach=False)
     schedule = get_linear_schedule_with_warmup(optimizer, int(training.warmup_share * steps), steps)
-    hooks = keep_layer_inputs_only(speech.model) if execution.gradient_checkpointing else []
+    hooks = keep_layer_inputs_only(loaded.model) if execution.gradient_checkpointing else []
 
     position = _start(resume, model, optimizer, schedule, progress)
     clock = _Clock(resume.kept if resume else {}, position.step)
@@ -112,7 +118,7 @@ def finetune(
     while position.epoch <= training.epochs:
         model.train()
         clock.start()
-        for tokens, batches in _epoch(train, labels, training, execution, seed, position):
+        for tokens, batches in _epoch(examples, training, execution, seed, position):
             loss = _meet(trainable, partial(_backward, model, batches, tokens, execution))
             position.step += 1
             if not torch.isfinite(loss):
@@ -137,10 +143,11 @@ def finetune(
             _save(resume, position, model, optimizer, schedule)
         position.history.append(row(float(np.mean(position.losses))))
         last = position.history[-1]
-        progress(f"epoch {position.epoch}/{training.epochs} loss {last['train_loss']:.3f} dev WER {last['dev_wer_pct']:.1f} %")
+        measured = [f"{name} {value:.2f}" for name, value in last.items() if name.startswith("dev_") and isinstance(value, float)]
+        progress(f"epoch {position.epoch}/{training.epochs} loss {last['train_loss']:.3f} {' '.join(measured)}")
         position.epoch, position.done, position.losses = position.epoch + 1, 0, []
     if execution.gradient_checkpointing:
-        speech.model.activation_checkpointing_disable()
+        loaded.model.activation_checkpointing_disable()
         for hook in hooks:
             hook.remove()
     return model, position.history
@@ -199,19 +206,19 @@ def keep_layer_inputs_only(model) -> list:
     return [module.register_forward_hook(require_gradient) for module in first]
 
 
-def _epoch(train: Split, labels, training: Training, execution: Execution, seed: int, position: Position) -> Iterator[tuple[int, Iterator]]:
+def _epoch(examples: Examples, training: Training, execution: Execution, seed: int, position: Position) -> Iterator[tuple[int, Iterator]]:
     """(label tokens of the whole batch, this process's micro-batches) for each batch of the epoch that is not done yet."""
 
     def mine(items: np.ndarray) -> list[np.ndarray]:
         share = processes.share(len(items))
         return cut(items[share.start : share.stop], execution.micro_batch_size)
 
-    order = list(epoch_order(len(labels), training.batch_size, seed, position.epoch))[position.done :]
-    collated = ahead(lambda items: collate(train.features, labels, items), (piece for items in order for piece in mine(items)))
+    order = list(epoch_order(len(examples.tokens), training.batch_size, seed, position.epoch))[position.done :]
+    collated = ahead(examples.collate, (piece for items in order for piece in mine(items)))
     with contextlib.closing(collated):
         for items in order:
             # a batch's last share may be empty: that process then only meets the others
-            yield sum(len(labels[item]) for item in items), (next(collated) for _ in mine(items))
+            yield sum(examples.tokens[item] for item in items), (next(collated) for _ in mine(items))
 
 
 def _backward(model, batches: Iterator[dict], tokens: int, execution: Execution):
@@ -226,9 +233,9 @@ def _backward(model, batches: Iterator[dict], tokens: int, execution: Execution)
     total = torch.zeros((), device=model.device)
     for batch in batches:
         share = int((batch["labels"] != -100).sum()) / tokens
-        features, labels = batch["input_features"].to(model.device, dtype), batch["labels"].to(model.device)
+        inputs = {name: tensor.to(model.device, dtype if tensor.is_floating_point() else None) for name, tensor in batch.items()}
         with torch.autocast(model.device.type, torch.bfloat16) if execution.autocast else contextlib.nullcontext():
-            loss = model(input_features=features, labels=labels, use_cache=False).loss.float() * share
+            loss = model(**inputs, use_cache=False).loss.float() * share
         loss.backward()
         total += loss.detach()
     return total

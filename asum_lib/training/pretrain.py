@@ -53,7 +53,7 @@ def pretrain(size: str, folder: Path | None = None, steps: int | None = None, se
     objects = {"model": model, "head": head, "optimizer": optimizer, "schedule": schedule}
 
     state_path = cache() / "pretrain" / f"whisper-{size}-{steps}-s{seed}-{train.fingerprint[:8]}.pt"
-    done = _restore(state_path, objects)
+    done = restore_state(state_path, objects)
     batches = _endless(len(labels), seed)
     started, losses = time.monotonic(), []
     for step, items in itertools.islice(enumerate(batches), done, steps):
@@ -80,7 +80,7 @@ def pretrain(size: str, folder: Path | None = None, steps: int | None = None, se
             left = f"{pace_s:.3f} s a step, {pace_s * (steps - step - 1) / 60:.0f} min left"
             progress(f"whisper-{size} step {step + 1}/{steps} loss {sequence:.3f} ctc {ctc:.3f} {left}")
         if (step + 1) % SAVE_EVERY == 0:
-            _save(state_path, objects, step + 1)
+            save_state(state_path, objects, step + 1)
         if (step + 1) % EVALUATE_EVERY == 0 or step + 1 == steps:
             progress(f"whisper-{size} step {step + 1} dev WER " + ", ".join(f"{name} {_dev_wer(model, tokens, name):.1f} %" for name in DOMAIN_OF))
 
@@ -110,7 +110,8 @@ def _dev_wer(model, tokens, corpus: str) -> float:
     return wer.wer_pct(wer.count_errors(dev.texts, hypotheses, "whisper-basic"))
 
 
-def _save(path: Path, objects: dict, step: int) -> None:
+def save_state(path: Path, objects: dict, step: int) -> None:
+    """Write the states of `objects` ({name: model, optimiser, schedule}) aside, then rename."""
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ def _save(path: Path, objects: dict, step: int) -> None:
     os.replace(path.with_suffix(".tmp"), path)
 
 
-def _restore(path: Path, objects: dict) -> int:
+def restore_state(path: Path, objects: dict) -> int:
     """Load a saved state in place and return its step; 0 where there is none."""
     import torch
 

@@ -1,0 +1,125 @@
+"""A text model that summarises: its checkpoint in a precision, texts to token ids, and summaries by `generate`.
+
+T5 reads `summarize: ` before the text, as it was published; mBART reads and writes the language's own token. How a model is
+loaded and quantised is `asum_lib.models.loading`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asum_lib.errors import InputError
+from asum_lib.models.text_ladder import LANGUAGE_CODES
+
+PREFIX = {"t5": "summarize: ", "mbart": ""}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How summaries are written; a part of the configuration, since each of these moves the output."""
+
+    batch_size: int = 64
+    beams: int = 1
+    max_source_tokens: int = 400
+    max_new_tokens: int = 100
+    no_repeat_ngram: int = 0
+
+
+@dataclass(frozen=True)
+class Summarizer:
+    """A loaded model with its tokenizer; `family` is t5 or mbart, `language` en or ru."""
+
+    model: object
+    tokenizer: object
+    family: str
+    language: str
+
+
+def load(where: str, precision: str, language: str, scale: str = "paper") -> Summarizer:
+    """Load and quantise the checkpoint `where`: a folder, or the name of a fetched Hub repository."""
+    from asum_lib.models.loading import compute_dtype, device, folder_of, load_model
+
+    folder = folder_of(where)
+    model = load_model(folder, precision, compute_dtype(precision, scale), device(scale))
+    return Summarizer(model, load_tokenizer(folder, language), family_of(model.config), language)
+
+
+def family_of(config) -> str:
+    """`t5` or `mbart`; `InputError` for another family."""
+    if config.model_type not in PREFIX:
+        raise InputError(f"model type {config.model_type!r} does not summarise here: choose from {', '.join(PREFIX)}")
+    return config.model_type
+
+
+def load_tokenizer(folder: Path, language: str):
+    """The tokenizer of a checkpoint folder, told the language where it has one; `InputError` where it cannot be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # a damaged file shows as whatever its parser raises
+        raise InputError(f"checkpoint {folder}: its tokenizer cannot be read ({str(error).strip().splitlines()[0]}): fetch it again") from error
+    if hasattr(tokenizer, "src_lang"):
+        tokenizer.src_lang = tokenizer.tgt_lang = LANGUAGE_CODES[language]
+    return tokenizer
+
+
+def encode(tokenizer, family: str, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Token ids of texts to read, cut at `max_tokens`, end token included. White space of any kind is one space."""
+    plain = [PREFIX[family] + " ".join(text.split()) for text in texts]
+    return tokenizer(plain, truncation=True, max_length=max_tokens).input_ids
+
+
+def encode_summaries(tokenizer, texts: Sequence[str], max_tokens: int | None = None) -> list[list[int]]:
+    """Token ids of texts to write, end token included."""
+    plain = [" ".join(text.split()) for text in texts]
+    return tokenizer(text_target=plain, truncation=max_tokens is not None, max_length=max_tokens).input_ids
+
+
+def summarize(
+    model, tokenizer, sources: Sequence[list[int]], language: str, decoding: Decoding = Decoding(), progress: Callable[[int], None] = lambda done: None
+) -> list[str]:
+    """One summary a source (token ids), in order. Batches hold texts of like length; the model is left in evaluation mode."""
+    import torch
+
+    from asum_lib.models.loading import unpacked
+
+    model.eval()
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    order = sorted(range(len(sources)), key=lambda item: -len(sources[item]))
+    written: dict[int, str] = {}
+    with torch.inference_mode(), unpacked(base):
+        for start in range(0, len(order), decoding.batch_size):
+            items = order[start : start + decoding.batch_size]
+            inputs, mask = pad([sources[item] for item in items], tokenizer.pad_token_id)
+            tokens = base.generate(
+                input_ids=inputs.to(base.device), attention_mask=mask.to(base.device), **generation(base.config, tokenizer, language, decoding)
+            )
+            for item, text in zip(items, tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True):
+                written[item] = text.strip()
+            progress(len(written))
+    return [written[item] for item in range(len(sources))]
+
+
+def generation(config, tokenizer, language: str, decoding: Decoding) -> dict:
+    """The arguments of `generate`. mBART is told the language to write in."""
+    arguments = {"num_beams": decoding.beams, "do_sample": False, "max_new_tokens": decoding.max_new_tokens, "max_length": None}
+    arguments["no_repeat_ngram_size"] = decoding.no_repeat_ngram
+    if family_of(config) == "mbart":
+        code = tokenizer.convert_tokens_to_ids(LANGUAGE_CODES[language])
+        starts_with_code = config.decoder_start_token_id != config.eos_token_id  # mBART-cc25 starts with it, mBART-50 has it second
+        arguments |= {"decoder_start_token_id": code, "forced_bos_token_id": None} if starts_with_code else {"forced_bos_token_id": code}
+    return arguments
+
+
+def pad(rows: Sequence[list[int]], pad_id: int):
+    """(ids, mask), each (rows, longest), as tensors."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+        mask[number, : len(row)] = 1
+    return ids, mask

@@ -1,0 +1,223 @@
+"""ROUGE: texts in, F1 a document out, over Google's `rouge_score`. Knows no model and no corpus.
+
+What varies is an argument and stands in the signature: the tokenizer, the stemmer, and for ROUGE-Lsum the rule that cuts a
+text into sentences. Values are in [0, 1], one a document, so that an interval can be drawn over documents.
+
+    >>> score(["The cat sat."], ["The cat slept."], "en", types=("rouge1", "rouge2"))
+    {'rouge1': array([0.66666667]), 'rouge2': array([0.5])}
+
+Tokenizers: `default` is rouge_score's own, which keeps runs of [a-z0-9] of the lower-cased text and nothing else; `unicode`
+keeps runs of letters, digits and underscores of any script, combining marks included, so that no letter falls out of a
+Russian word. English is scored with `default`, as published figures are, Russian with `unicode`. `default` on Russian is
+possible, since it shows a trap: it sees Latin letters and digits only, so two identical sentences without any score 0, and
+two unlike sentences that share a year score 1.
+
+    >>> float(score(["Москва растёт."], ["Москва растёт."], "ru", tokenizer="default")["rouge1"][0])
+    0.0
+    >>> float(score(["Москва растёт."], ["Москва растёт."], "ru")["rouge1"][0])
+    1.0
+
+Edge cases: an empty prediction scores 0; an empty reference scores 0; both empty score 0 too, for nothing was said; identical
+texts score 1, except that a text of fewer than n words has no n-grams and scores ROUGE-n 0 even against itself.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+
+import numpy as np
+
+from asum_lib.errors import InputError, choose
+
+TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+TOKENIZERS = ("default", "unicode")
+DEFAULT_TOKENIZER = {"en": "default", "ru": "unicode"}
+SENTENCES = "asum-1"  # names the rule of `split_sentences`: to be raised when the rule changes
+
+# Before a name, so no end of a sentence; after a number (2020 г., 5 см.) they are as those below.
+_TITLES = {
+    "en": frozenset("mr mrs ms dr prof st gen gov sen capt lt sgt vs e.g i.e cf approx".split()),
+    "ru": frozenset("г гг ул им просп пл пер проф акад св см стр гл ст тов гр т м т.е т.к т.н напр".split()),
+}
+# After a number or before one: the end of a sentence before a capital, none before a digit or a bracket.
+_UNITS = {
+    "en": frozenset("al etc inc ltd co corp jr sr p.m a.m no fig figs eq eqs sec min tbsp tsp oz lb ft".split()),
+    "ru": frozenset("руб коп тыс млн млрд трлн чел км кг шт мин час сек в вв др т.д т.п т.ч рис табл пп".split()),
+}
+_OPENING = frozenset("\"'«“„‘([")
+_STOP = re.compile(r"""([.!?…]+)["'»”’)\]]*\s+(?=(?:[—–-]\s*)?(\S))""")
+_LAST_WORD = re.compile(r"[\w.]+$")
+_WORD = re.compile(r"(?:\w[\u0300-\u036f\u0483-\u0487]*)+")
+
+
+def score(
+    references: Sequence[str | Sequence[str]],
+    predictions: Sequence[str],
+    language: str,
+    *,
+    tokenizer: str | None = None,
+    stemmer: bool = False,
+    types: Sequence[str] = TYPES,
+) -> dict[str, np.ndarray]:
+    """{type: F1 in [0, 1] of every document, in the order given}.
+
+    A reference is one text, or a list of texts, of which the one with the highest F1 counts, for each type by itself (as
+    rouge_score's `score_multi`). `language` (en or ru) chooses the tokenizer, where none is named, the stemmer and the
+    abbreviations that end no sentence. Raises `InputError` where the lists differ in length or a name is unknown.
+    """
+    if len(references) != len(predictions):
+        raise InputError(f"{len(references)} references but {len(predictions)} predictions: give one prediction a reference")
+    for kind in types:
+        choose("ROUGE type", kind, TYPES)
+    scorer = _scorer(_tokenizer_name(language, tokenizer), language, stemmer, tuple(types))
+    rows = np.zeros((len(types), len(predictions)))
+    for i, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
+        several = [reference] if isinstance(reference, str) else list(reference)
+        if not several:
+            raise InputError(f"document {i} has an empty list of references: give at least one text, which may be empty")
+        if "rougeLsum" in types:  # the only type that sees the ends of lines; no tokenizer makes a word across them
+            several, prediction = [_lines(text, language) for text in several], _lines(prediction, language)
+        best = scorer.score_multi(several, prediction)
+        rows[:, i] = [best[kind].fmeasure for kind in types]
+    return dict(zip(types, rows, strict=True))
+
+
+def tokenize(text: str, language: str, *, tokenizer: str | None = None, stemmer: bool = False) -> list[str]:
+    """The words that ROUGE sees of a text."""
+    return _tokenizer(_tokenizer_name(language, tokenizer), language, stemmer).tokenize(text)
+
+
+def split_sentences(text: str, language: str) -> list[str]:
+    """The sentences of a text, without the space around them: what ROUGE-Lsum, Lead-n and the extractive oracle count by.
+
+    A line's end always ends a sentence. Otherwise it ends at `.`, `!`, `?` or an ellipsis, closing quotes and brackets
+    included, before a space (and a dash) and a capital, digit, opening quote or bracket; not after an initial, a list's number or
+    an abbreviation that goes before a name, nor between an abbreviation that goes with a number and a digit. No data of
+    any language is needed, and none is downloaded.
+
+        >>> split_sentences("В г. Туле А. С. Иванов купил дом за 5 млн руб. Он рад!", "ru")
+        ['В г. Туле А. С. Иванов купил дом за 5 млн руб.', 'Он рад!']
+    """
+    choose("language", language, DEFAULT_TOKENIZER)
+    return [sentence for line in text.splitlines() for sentence in _split_line(line, language)]
+
+
+def signature(metric: str, language: str, *, tokenizer: str | None = None, stemmer: bool = False, references: str = "one") -> str:
+    """How a value was computed, e.g. `rouge1|tok:unicode|stem:no|lsum:no|scorer:rouge_score-0.1.2`.
+
+    `lsum` names the rule for sentences, for ROUGE-Lsum alone. `references` is `one`, or `max` where each document has several.
+    """
+    choose("ROUGE type", metric, TYPES)
+    choose("use of references", references, ("one", "max"))
+    tokenizer = _tokenizer_name(language, tokenizer)
+    stem = _stemmer_name(tokenizer, language) if stemmer else "no"
+    sentences = f"{SENTENCES}.{language}" if metric == "rougeLsum" else "no"
+    several = "|refs:max" if references == "max" else ""
+    return f"{metric}|tok:{tokenizer}|stem:{stem}|lsum:{sentences}{several}|scorer:rouge_score-{version('rouge_score')}"
+
+
+def rouge_metric(language: str, *, tokenizer: str | None = None, stemmer: bool = False, types: Sequence[str] = TYPES):
+    """An `evaluate.Metric` over the functions above, made without any download.
+
+    `rouge_metric("ru").compute(references=[...], predictions=[...])` gives, for each type, the mean F1 over documents times
+    100, and `signatures`. A reference is a text or a list of texts, all of the same sort in one call.
+    """
+    import datasets
+    import evaluate
+
+    tokenizer = _tokenizer_name(language, tokenizer)
+    text = datasets.Value("string")
+
+    class Rouge(evaluate.Metric):
+        def _info(self):
+            return evaluate.MetricInfo(
+                description="ROUGE F1 times 100, mean over documents",
+                citation="",
+                inputs_description="predictions: a text a document; references: a text or a list of texts a document",
+                features=[
+                    datasets.Features({"predictions": text, "references": datasets.Sequence(text)}),
+                    datasets.Features({"predictions": text, "references": text}),
+                ],
+            )
+
+        def _compute(self, predictions, references):
+            scores = score(references, predictions, language, tokenizer=tokenizer, stemmer=stemmer, types=types)
+            several = "one" if all(isinstance(reference, str) for reference in references) else "max"
+            signatures = {kind: signature(kind, language, tokenizer=tokenizer, stemmer=stemmer, references=several) for kind in types}
+            return {kind: float(100 * values.mean()) for kind, values in scores.items()} | {"signatures": signatures}
+
+    return Rouge(keep_in_memory=True)
+
+
+class _UnicodeTokenizer:
+    def __init__(self, stem):
+        self.stem = stem
+
+    def tokenize(self, text: str) -> list[str]:
+        words = _WORD.findall(unicodedata.normalize("NFC", text).lower())
+        return [self.stem(word) for word in words] if self.stem else words
+
+
+def _tokenizer_name(language: str, tokenizer: str | None) -> str:
+    choose("language", language, DEFAULT_TOKENIZER)
+    return DEFAULT_TOKENIZER[language] if tokenizer is None else choose("ROUGE tokenizer", tokenizer, TOKENIZERS)
+
+
+def _stemmer_name(tokenizer: str, language: str) -> str:
+    """rouge_score's own tokenizer stems as English whatever the language is."""
+    return "porter" if tokenizer == "default" or language == "en" else "snowball-ru"
+
+
+@cache
+def _tokenizer(name: str, language: str, stemmer: bool):
+    if name == "default":
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        return DefaultTokenizer(use_stemmer=stemmer)
+    if not stemmer:
+        return _UnicodeTokenizer(None)
+    if _stemmer_name(name, language) == "porter":
+        from nltk.stem.porter import PorterStemmer
+
+        return _UnicodeTokenizer(PorterStemmer().stem)
+    from nltk.stem.snowball import RussianStemmer
+
+    return _UnicodeTokenizer(RussianStemmer().stem)
+
+
+@cache
+def _scorer(name: str, language: str, stemmer: bool, types: tuple[str, ...]):
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(types), tokenizer=_tokenizer(name, language, stemmer))
+
+
+def _lines(text: str, language: str) -> str:
+    return "\n".join(split_sentences(text, language))
+
+
+def _split_line(line: str, language: str) -> list[str]:
+    sentences, start = [], 0
+    for stop in _STOP.finditer(line):
+        if _ends_sentence(line[start : stop.start()], stop.group(1), stop.group(2), language):
+            sentences.append(line[start : stop.end()].strip())
+            start = stop.end()
+    return [sentence for sentence in (*sentences, line[start:].strip()) if sentence]
+
+
+def _ends_sentence(before: str, stop: str, after: str, language: str) -> bool:
+    """Whether `stop` between the sentence so far and the character that follows the space ends it."""
+    if not (after.isupper() or after.isdigit() or after in _OPENING):
+        return False
+    last = _LAST_WORD.search(before)
+    if stop != "." or last is None:
+        return True
+    word = last.group()
+    if (len(word) == 1 and word.isupper()) or (word.isdigit() and word == before.strip()):
+        return False  # an initial; the number of a list's item
+    title, unit = word.lower() in _TITLES[language], word.lower() in _UNITS[language]
+    if title and not before[: last.start()].rstrip()[-1:].isdigit():
+        return False
+    return not ((title or unit) and (after.isdigit() or after in "(["))

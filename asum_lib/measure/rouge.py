@@ -48,8 +48,8 @@ _UNITS = {
 }
 _OPENING = frozenset("\"'«“„‘([")
 _STOP = re.compile(r"""([.!?…]+)["'»”’)\]]*\s+(?=(?:[—–-]\s*)?(\S))""")
-_LAST_WORD = re.compile(r"[\w.]+$")
-_WORD = re.compile(r"(?:\w[\u0300-\u036f\u0483-\u0487]*)+")
+_LASTWORD = re.compile(r"[\w.]+$")
+WORD = re.compile(r"(?:\w[\u0300-\u036f\u0483-\u0487]*)+")  # of NFC text: letters, digits, underscores, with combining marks
 
 
 def score(
@@ -156,7 +156,7 @@ class _UnicodeTokenizer:
         self.stem = stem
 
     def tokenize(self, text: str) -> list[str]:
-        words = _WORD.findall(unicodedata.normalize("NFC", text).lower())
+        words = WORD.findall(unicodedata.normalize("NFC", text).lower())
         return [self.stem(word) for word in words] if self.stem else words
 
 

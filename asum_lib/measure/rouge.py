@@ -48,7 +48,7 @@ _UNITS = {
 }
 _OPENING = frozenset("\"'«“„‘([")
 _STOP = re.compile(r"""([.!?…]+)["'»”’)\]]*\s+(?=(?:[—–-]\s*)?(\S))""")
-_LASTWORD = re.compile(r"[\w.]+$")
+_LAST_WORD = re.compile(r"[\w.]+$")
 WORD = re.compile(r"(?:\w[\u0300-\u036f\u0483-\u0487]*)+")  # of NFC text: letters, digits, underscores, with combining marks
 
 

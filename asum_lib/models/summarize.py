@@ -77,7 +77,12 @@ def encode_summaries(tokenizer, texts: Sequence[str], max_tokens: int | None = N
 
 
 def summarize(
-    model, tokenizer, sources: Sequence[list[int]], language: str, decoding: Decoding = Decoding(), progress: Callable[[int], None] = lambda done: None
+    model,
+    tokenizer,
+    sources: Sequence[list[int]],
+    language: str,
+    decoding: Decoding = Decoding(),
+    progress: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
     """One summary a source (token ids), in order. Batches hold texts of like length; the model is left in evaluation mode."""
     import torch

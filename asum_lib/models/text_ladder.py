@@ -37,7 +37,9 @@ RUNGS = {
 }
 MAX_POSITIONS = 512
 # What a text can be spelled with, whatever the corpora hold.
-ALPHABET = string.ascii_letters + string.digits + string.punctuation + "абвгдеёжзийклмнопрстуфхцчшщъыьэюя" + "АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ" + "«»—–№"
+ALPHABET = (
+    string.ascii_letters + string.digits + string.punctuation + "абвгдеёжзийклмнопрстуфхцчшщъыьэюя" + "АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ" + "«»—–№"
+)
 
 
 def checkpoint(model: str) -> Path:

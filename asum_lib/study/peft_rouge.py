@@ -1,0 +1,79 @@
+"""What `notebooks/peft_rouge.ipynb` calls: a text model adapted to a corpus in several ways, and the search for their learning rates."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+from asum_lib.errors import InputError
+from asum_lib.paths import RESULTS
+from asum_lib.study.execute import parameters_of
+from asum_lib.study.records import Record
+from asum_lib.study.text_cells import EPOCHS, RANK, SYSTEMS, TARGETS, make_text_cell, make_text_row
+
+NOTEBOOK = "notebooks/peft_rouge.ipynb"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The measured cells of one corpus and model, extractive systems first: parallel tuples of record paths and records."""
+
+    corpus: str
+    model: str
+    scale: str
+    paths: tuple[Path, ...]
+    records: tuple[Record, ...]
+
+
+def run(
+    corpus: str = "howto-text",
+    model: str = "t5",
+    methods: list = ("none", "full", "lora", "adalora"),
+    ranks: list = (RANK,),
+    precisions: list = ("fp32",),
+    targets: list = (TARGETS[0],),
+    seeds: list = (0,),
+    epochs: int = EPOCHS,
+    learning_rates: list = (),
+    scale: str = "mini",
+    language: str = "",
+    checkpoint: str = "",
+    limit: int = 0,
+    search: bool = False,
+    results_dir: str = "",
+) -> Row:
+    """Measure (or read, where fresh) every cell of the row and return it; progress goes to stderr.
+
+    Empty `learning_rates` means the one chosen on dev. `limit` cuts every split to its first documents (0: all of them).
+    `search` measures on dev, in the table from which learning rates are chosen.
+    """
+    return measure(dict(locals()), NOTEBOOK)
+
+
+def measure(given: dict, notebook: str | None = None) -> Row:
+    """`run` with its arguments as a dictionary, some or all; `notebook` is the one that asks, None without one."""
+    from asum_lib.study.text_run import run_text_cells
+
+    defaults = {name: parameter.default for name, parameter in inspect.signature(run).parameters.items()}
+    unknown = sorted(set(given) - set(defaults))
+    if unknown:
+        raise InputError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(defaults)}")
+    asked = defaults | given
+    corpus, scale, model = asked["corpus"], asked["scale"], asked["model"]
+    lists = {name: asked[name] for name in ("methods", "ranks", "precisions", "targets", "seeds")}
+    fixed = {"scale": scale, "language": asked["language"] or None, "search": asked["search"], "split": "dev" if asked["search"] else "test"}
+    if model in SYSTEMS:
+        cells = [make_text_cell(corpus, model, **fixed)]
+    else:
+        rates = list(asked["learning_rates"]) or [None]
+        cells = make_text_row(corpus, model, **lists, learning_rates=rates, epochs=asked["epochs"], **fixed)
+        if not asked["search"]:
+            cells = [*(make_text_cell(corpus, system, **fixed) for system in SYSTEMS), *cells]
+    options = {"checkpoint": asked["checkpoint"] or None, "language": asked["language"] or None, "limit": asked["limit"] or None}
+    results = Path(asked["results_dir"]) if asked["results_dir"] else RESULTS
+    paths, found = zip(*run_text_cells(cells, results=results, notebook=notebook, **options), strict=True)
+    return Row(corpus, model, scale, paths, found)
+
+
+def parameters(namespace: dict) -> dict:
+    """The notebook's parameters out of its `globals()`, see `execute.parameters_of`."""
+    return parameters_of(run, namespace)

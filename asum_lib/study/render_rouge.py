@@ -1,0 +1,460 @@
+"""How the ROUGE tables are shown: tables as HTML, figures as SVG with a text alternative. Measures nothing, types no figure."""
+
+import html
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asum_lib.measure import stats
+from asum_lib.paths import RESULTS
+from asum_lib.study import records, text_tables
+from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _legend, _link, _nothing_yet, _record_link, _show, _signed, _subplots
+from asum_lib.study.tables import Row
+from asum_lib.study.text_cells import CANDIDATES, RANK, RANKS, RATES_TABLE, SEARCHED, SYSTEMS, TARGETS
+
+SYSTEM_NAMES = {"lead3": "Lead-3", "textrank": "TextRank", "oracle": "extractive oracle"}
+METRIC_NAMES = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+    "rouge1_default": "ROUGE-1, English tokenizer",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+    "fact_recall": "facts stated, %",
+    "made_up": "facts made up in 100 summaries",
+    "novelty": "novel bigrams, %",
+    "length": "words",
+}
+MODEL_NAMES = {"t5": "T5", "mbart": "mBART"}
+COLOURS = {"none": "#000000", "full": "#009E73", "lora": "#D55E00", "adalora": "#0072B2", "adalora-inactive": "#CC79A7"}  # Okabe and Ito
+MARKERS = {"none": "o", "full": "^", "lora": "D", "adalora": "s", "adalora-inactive": "X"}
+MAIN = [  # the rows of a main table: the keys of `text_tables.find`
+    {"method": "none"},
+    {"method": "full"},
+    {"method": "lora"},
+    {"method": "adalora"},
+    {"method": "adalora-inactive"},
+    {"method": "lora", "precision": "int8"},
+    {"method": "lora", "precision": "int4"},
+    {"method": "lora", "targets": "all-linear"},
+    {"method": "adalora", "targets": "all-linear"},
+]
+
+
+def name_of(cell: dict) -> str:
+    """`LoRA, rank 16`; what differs from full precision and the attention projections is named."""
+    if cell["model"] in SYSTEM_NAMES:
+        return SYSTEM_NAMES[cell["model"]]
+    parts = [METHOD_NAMES[cell["method"]] or "not fine-tuned"]
+    if cell["rank"]:
+        parts.append(f"rank {cell['rank']}")
+    if cell["targets"] == TARGETS[1]:
+        parts.append("all linear layers")
+    if cell["precision"] != "fp32":
+        parts.append(cell["precision"])
+    if cell["learning_rate"] is not None:
+        parts.append(f"rate {cell['learning_rate']:g}")
+    return ", ".join(parts)
+
+
+def main_table(
+    table: str,
+    metrics: Sequence[str] = text_tables.PAPERS_METRICS,
+    scale: str = "mini",
+    results: Path = RESULTS,
+    configurations: Sequence[dict] = MAIN,
+) -> object:
+    """Systems and methods by model and metric, ours above the paper's; the best adapted row of a model and what ties with it are marked."""
+    from IPython.display import HTML
+
+    found = text_tables.planned_rows(table, scale, results)
+    pairs = list(dict.fromkeys((row.cell["corpus"], row.cell["model"]) for row in found if row.cell["model"] not in SYSTEMS))
+    body = []
+    for corpus in dict.fromkeys(corpus for corpus, _ in pairs):
+        body += [
+            _line(name, [(text_tables.find(found, corpus, system, precision=None), "")] * 1, metrics, results)
+            for system, name in SYSTEM_NAMES.items()
+        ]
+        for model in (model for known, model in pairs if known == corpus):
+            body.append(f'<tr><th colspan="{1 + len(metrics)}">{MODEL_NAMES[model]}</th></tr>')
+            rows = [row for row in (text_tables.find(found, corpus, model, **cell) for cell in configurations) if row]
+            marks = _marks(rows, metrics)
+            body += [_line(name_of(row.cell), [(row, "")], metrics, results, marks[number]) for number, row in enumerate(rows)]
+    head = "".join(f"<th>{METRIC_NAMES[metric]}</th>" for metric in metrics)
+    caption = (
+        "95 % intervals over documents and seeds. ★ highest of its model; = a tie with it (paired bootstrap, Holm-corrected within model and column)."
+    )
+    if table.startswith(("rouge_gazeta", "rouge_wikihow")):
+        caption += " In italics the paper's figure: s from a secondary source; ? not in the sources at hand."
+    return HTML(
+        f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr><th></th>{head}</tr>{"".join(body)}</table></div>'
+    )
+
+
+def _marks(rows: list[Row], metrics: Sequence[str]) -> list[dict[str, str]]:
+    """For each row {metric: ★, = or nothing} among the rows that were measured."""
+    marks: list[dict[str, str]] = [{} for _ in rows]
+    for metric in metrics:
+        there = [number for number, row in enumerate(rows) if row.measured]
+        if metric in text_tables.CORPUS_METRICS or len(there) < 2 or text_tables.MEASURES[metric].better != "higher":
+            continue
+        best = max(there, key=lambda number: text_tables.interval(rows[number], metric)[0])
+        others = [number for number in there if number != best]
+        corrected = stats.holm([text_tables.difference(rows[number], rows[best], metric).p for number in others])
+        marks[best][metric] = "★"
+        for number, p in zip(others, corrected, strict=True):
+            marks[number][metric] = "=" if p >= 1 - stats.LEVEL else ""
+    return marks
+
+
+def _line(name: str, found: list[tuple[Row | None, str]], metrics: Sequence[str], results: Path, marks: dict | None = None) -> str:
+    cells = "".join(_cell(row, metric, results, (marks or {}).get(metric, "")) for row, _ in found for metric in metrics)
+    return f"<tr><th>{html.escape(name)}</th>{cells}</tr>"
+
+
+def _cell(row: Row | None, metric: str, results: Path, mark: str) -> str:
+    if row is None:
+        return "<td></td>"
+    (shown,) = (text_tables._as_object(row, metric, "mini", Path(results)),)
+    if shown["value"] is None:
+        ours = f'<span title="{html.escape(shown["reason"] or "")}">{shown["status"]}</span>'
+    else:
+        value = _record_link(shown, f"{shown['value']:.1f}")
+        ours = f"{value} {mark}<br><small>{shown['lo']:.1f} to {shown['hi']:.1f}</small>"
+    paper = ""
+    if shown["paper_status"] is not None:
+        known = "?" if shown["paper"] is None else f"{shown['paper']:g} {STATUS_LETTERS[shown['paper_status']]}"
+        paper = f'<br><em title="{html.escape(shown["paper_source"] or "")}">{known}</em>'
+    return f"<td>{ours}{paper}</td>"
+
+
+def plot_ranks(metric: str = "rouge1", scale: str = "mini", results: Path = RESULTS) -> object:
+    """A metric against the rank kept, one panel a corpus and model, with full fine-tuning and no fine-tuning as levels."""
+    pairs = text_tables.combinations(scale)
+    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    if not any(row.measured for row in every if row.cell["rank"]):
+        return _nothing_yet()
+    figure, axes = _subplots(len(pairs), width=3.2)
+    said = []
+    for axis, (corpus, model) in zip(axes, pairs, strict=True):
+        for method in ("lora", "adalora"):
+            line = [(rank, text_tables.find(every, corpus, model, method=method, rank=rank)) for rank in RANKS]
+            line = [(rank, text_tables.interval(row, metric)) for rank, row in line if row and row.measured]
+            if line:
+                x, y = [rank for rank, _ in line], [value for _, (value, _, _) in line]
+                spread = [[value - lo for _, (value, lo, _) in line], [hi - value for _, (value, _, hi) in line]]
+                axis.errorbar(x, y, yerr=spread, capsize=2, label=METHOD_NAMES[method], color=COLOURS[method], marker=MARKERS[method], markersize=4)
+                said.append(f"{corpus} {MODEL_NAMES[model]} {METHOD_NAMES[method]} " + ", ".join(f"{a} {b:.1f}" for a, b in zip(x, y, strict=True)))
+        for method, style in (("full", "--"), ("none", ":")):
+            row = text_tables.find(every, corpus, model, method=method)
+            if row and row.measured:
+                name = METHOD_NAMES[method] or "not fine-tuned"
+                axis.axhline(text_tables.interval(row, metric)[0], color=COLOURS[method], linestyle=style, linewidth=1, label=name)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(RANKS, RANKS)
+        axis.set(title=f"{MODEL_NAMES[model]}, {corpus}", xlabel="rank kept", ylabel=METRIC_NAMES[metric] if axis is axes[0] else None)
+    _legend(figure, axes)
+    return _show(figure, f"{METRIC_NAMES[metric]} by rank: " + "; ".join(said) + ".")
+
+
+def plot_parameters(metric: str = "rouge1", scale: str = "mini", results: Path = RESULTS) -> object:
+    """A metric against the trained numbers that the finished model keeps; the upper left is better."""
+    pairs = text_tables.combinations(scale)
+    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    if not any(row.measured for row in every if row.cell["rank"]):
+        return _nothing_yet()
+    figure, axes = _subplots(len(pairs), width=3.2)
+    said = []
+    for axis, (corpus, model) in zip(axes, pairs, strict=True):
+        here = [row for row in every if (row.cell["corpus"], row.cell["model"]) == (corpus, model) and row.measured and row.cell["method"] != "none"]
+        for (method, precision, targets), group in itertools.groupby(sorted(here, key=_kind), key=_kind):
+            points = sorted((row.measured[0][1].params["kept"], *text_tables.interval(row, metric)) for row in group)
+            x, y = [point[0] for point in points], [point[1] for point in points]
+            spread = [[value - lo for _, value, lo, _ in points], [hi - value for _, value, _, hi in points]]
+            label = ", ".join(
+                part
+                for part in (METHOD_NAMES[method], precision if precision != "fp32" else "", "all linear" if targets == TARGETS[1] else "")
+                if part
+            )
+            filled = "none" if targets == TARGETS[1] or precision != "fp32" else COLOURS[method]
+            axis.errorbar(
+                x,
+                y,
+                yerr=spread,
+                capsize=2,
+                markersize=5,
+                linewidth=0.8,
+                label=label,
+                color=COLOURS[method],
+                marker=MARKERS[method],
+                markerfacecolor=filled,
+            )
+            said.append(f"{corpus} {MODEL_NAMES[model]} {label} " + ", ".join(f"{a:,} kept {b:.1f}" for a, b in zip(x, y, strict=True)))
+        axis.set_xscale("log")
+        axis.set(title=f"{MODEL_NAMES[model]}, {corpus}", xlabel="trained numbers kept", ylabel=METRIC_NAMES[metric] if axis is axes[0] else None)
+    _legend(figure, axes)
+    return _show(figure, f"{METRIC_NAMES[metric]} against kept trained parameters: " + "; ".join(said) + ".")
+
+
+def _kind(row: Row) -> tuple[str, str, str]:
+    return row.cell["method"], row.cell["precision"], row.cell["targets"] or ""
+
+
+def _tables(scale: str) -> list[str]:
+    return [name for name in text_tables.table_names(scale) if name not in (RATES_TABLE, text_tables.RANKS_TABLE)]
+
+
+def plot_kept_ranks(corpus: str, model: str, rank: int = RANK, targets: str = TARGETS[0], scale: str = "mini", results: Path = RESULTS) -> object:
+    """What AdaLoRA chose in the grid: the rank kept in every adapted module, mean over seeds, as a heat map of layers by projections."""
+    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    row = text_tables.find(every, corpus, model, method="adalora", rank=rank, targets=targets)
+    return _heat_map([record for _, record in row.measured] if row else [])
+
+
+def plot_kept_ranks_of(row) -> object:
+    """The same for the first AdaLoRA configuration of a measured row (`peft_rouge.Row`)."""
+    found = [record for record in row.records if record.cell["method"] == "adalora" and record.status == "ok"]
+    return _heat_map([record for record in found if name_of(record.cell) == name_of(found[0].cell)])
+
+
+def _heat_map(found: Sequence[records.Record]) -> object:
+    if not found:
+        return _nothing_yet()
+    kept = [record.params["kept_ranks"] for record in found]
+    means = {name: float(np.mean([one[name] for one in kept])) for name in kept[0]}
+    places = {name: _place(name) for name in means}
+    lines, columns = list(dict.fromkeys(line for line, _ in places.values())), list(dict.fromkeys(column for _, column in places.values()))
+    grid = np.full((len(lines), len(columns)), np.nan)
+    for name, (line, column) in places.items():
+        grid[lines.index(line), columns.index(column)] = means[name]
+    figure, (axis,) = _subplots(1, width=6.5)
+    cell, adapter = found[0].cell, found[0].config["adapter"]
+    start = adapter["init_r"]
+    image = axis.imshow(grid, cmap="cividis", vmin=0, vmax=start, aspect="auto")
+    for i, j in itertools.product(range(len(lines)), range(len(columns))):
+        if not np.isnan(grid[i, j]):
+            axis.text(j, i, f"{grid[i, j]:.1f}", ha="center", va="center", color="white" if grid[i, j] < start / 2 else "black", fontsize=8)
+    axis.grid(False)
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(lines)), lines)
+    axis.set_title(f"AdaLoRA, {MODEL_NAMES[cell['model']]} on {cell['corpus']}: rank kept of {start}, target {adapter['target_r']}")
+    figure.colorbar(image, ax=axis, label="rank kept")
+    said = "; ".join(f"{line} {column} {grid[lines.index(line), columns.index(column)]:.1f}" for line, column in places.values())
+    return _show(figure, f"Rank that AdaLoRA kept by module, mean over {len(kept)} seeds: {said}.")
+
+
+def _place(name: str) -> tuple[str, str]:
+    """(layer, projection) of a module's name in T5 or mBART, in words."""
+    parts = name.split(".")
+    stack = "encoder" if "encoder" in parts else "decoder"
+    layer = next(part for part in parts if part.isdigit())
+    if "EncDecAttention" in parts or "encoder_attn" in parts:
+        kind = "cross "
+    elif "SelfAttention" in parts or "self_attn" in parts:
+        kind = "self "
+    else:
+        kind = ""
+    return f"{stack} {int(layer) + 1}", kind + parts[-1].removesuffix("_proj")
+
+
+def traps(results: Path = RESULTS, scale: str = "mini") -> object:
+    """What unequal treatment fakes: gaps to LoRA of rank 16 that come from more numbers kept, and ROUGE of Russian under the English tokenizer."""
+    from IPython.display import HTML
+
+    lines = []
+    for corpus, model in text_tables.combinations(scale):
+        table = next(name for name in _tables(scale) for row in text_tables.planned_rows(name, scale, results) if row.cell["corpus"] == corpus)
+        found = text_tables.planned_rows(table, scale, results)
+        fair = text_tables.find(found, corpus, model, method="lora")
+        for what, cell in (
+            ("AdaLoRA of equal kept rank (fair)", {"method": "adalora"}),
+            ("AdaLoRA that never prunes: half as much rank again", {"method": "adalora-inactive"}),
+            ("LoRA on all linear layers", {"method": "lora", "targets": TARGETS[1]}),
+            ("LoRA of twice the rank", {"method": "lora", "rank": 2 * RANK}),
+        ):
+            row = text_tables.find(found, corpus, model, **cell)
+            if not (row and row.measured and fair and fair.measured):
+                continue
+            gap, kept = text_tables.difference(row, fair, "rouge1"), row.measured[0][1].params["kept"] / fair.measured[0][1].params["kept"]
+            lines.append((f"{MODEL_NAMES[model]}, {corpus}", what, f"{kept:.2f}×", f"{_signed(gap.value)} ({_signed(gap.lo)} to {_signed(gap.hi)})"))
+        if fair and fair.measured and "rouge1_default" in fair.measured[0][1].metrics:
+            value, other = text_tables.interval(fair, "rouge1"), text_tables.interval(fair, "rouge1_default")
+            lines.append(
+                (
+                    f"{MODEL_NAMES[model]}, {corpus}",
+                    "the same LoRA summaries under the English tokenizer",
+                    "1×",
+                    f"{value[0]:.1f} becomes {other[0]:.1f} ({other[1]:.1f} to {other[2]:.1f})",
+                )
+            )
+    if not lines:
+        return _nothing_yet()
+    head = "".join(
+        f"<th>{title}</th>" for title in ("model, corpus", "held against LoRA of rank 16", "numbers kept", "ROUGE-1, points (95 % interval)")
+    )
+    body = "".join("<tr>" + "".join(f'<td class="text">{html.escape(field)}</td>' for field in line) + "</tr>" for line in lines)
+    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{body}</table></div>')
+
+
+def rates_table(scale: str = "mini", results: Path = RESULTS) -> object:
+    """Dev ROUGE-1 of every candidate learning rate by method; the chosen one is marked, and whether it lies at an end of the list."""
+    from IPython.display import HTML
+
+    found = text_tables.gather(RATES_TABLE, scale, results)
+    lines = []
+    for corpus, model in text_tables.combinations(scale):
+        for method in SEARCHED:
+            row_of = {rate: text_tables.find(found, corpus, model, method=method, learning_rate=rate) for rate in CANDIDATES}
+            value_of = {rate: text_tables.interval(row, "rouge1")[0] for rate, row in row_of.items() if row and row.measured}
+            best = max(value_of, key=value_of.get, default=None)
+            cells = [f"{value_of[rate]:.1f}{' ★' if rate == best else ''}" if rate in value_of else "missing" for rate in CANDIDATES]
+            edge = "at the end of the list" if best in (CANDIDATES[0], CANDIDATES[-1]) else ""
+            lines.append([f"{MODEL_NAMES[model]}, {corpus}", METHOD_NAMES[method], *cells, edge])
+    head = "".join(f"<th>{title}</th>" for title in ("model, corpus", "method", *(f"{rate:g}" for rate in CANDIDATES), ""))
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(field)}</td>" for field in line) + "</tr>" for line in lines)
+    caption = "ROUGE-1 on dev documents, rank 16, seed 0. ★ the highest, taken for every cell of the method."
+    return HTML(f'<div class="asum-scroll"><table class="table"><caption>{caption}</caption><tr>{head}</tr>{body}</table></div>')
+
+
+def row_table(row) -> object:
+    """The cells of one measured row (`peft_rouge.Row`), seed by seed."""
+    from IPython.display import HTML
+
+    lines = []
+    for record in row.records:
+        fields = [html.escape(name_of(record.cell)), record.cell["seed"] if record.cell["method"] != "none" else ""]
+        if record.status == "ok":
+            shown = [record.metrics[kind] for kind in text_tables.PAPERS_METRICS]
+            fields += [f"{metric.value:.1f} <small>({metric.lo:.1f} to {metric.hi:.1f})</small>" for metric in shown]
+            facts = [record.metrics.get(name) for name in ("fact_recall", "made_up")]
+            fields += ["" if metric is None else f"{metric.value:.0f}" for metric in facts]
+        else:
+            fields += [html.escape(record.reason or record.status), "", "", "", ""]
+        kept, trained_s = record.params["kept_rank_mean"], record.time_s["train"]
+        fields += ["" if kept is None else f"{kept:g}", record.params["trainable"] or "", f"{trained_s:.0f}" if trained_s else ""]
+        lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
+    titles = ("", "seed", "ROUGE-1", "ROUGE-2", "ROUGE-L", "facts stated, %", "made up in 100", "kept rank", "trained", "training, s")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    notes = {record.config["checkpoint_note"] for record in row.records if record.config.get("checkpoint_note")}
+    said = "".join(f"<caption>The checkpoint says of itself: {html.escape(note)}. Its scores mean nothing.</caption>" for note in sorted(notes))
+    return HTML(f'<div class="asum-scroll"><table class="table">{said}<tr>{head}</tr>{"".join(lines)}</table></div>')
+
+
+def plot_losses(row) -> object:
+    """Dev loss by epoch, one line a configuration (mean over seeds)."""
+    groups: dict[str, list[records.Record]] = {}
+    for record in row.records:
+        if len(record.history) > 1:
+            groups.setdefault(name_of(record.cell), []).append(record)
+    if not groups:
+        return _nothing_yet()
+    figure, (axis,) = _subplots(1, width=6.5)
+    said = []
+    for name, group in groups.items():
+        epochs = [entry["epoch"] for entry in group[0].history]
+        mean = np.mean([[entry["dev_loss"] for entry in record.history] for record in group], axis=0)
+        method = group[0].cell["method"]
+        axis.plot(epochs, mean, label=name, color=COLOURS[method], marker=MARKERS[method], markersize=4)
+        said.append(f"{name} from {mean[0]:.2f} to {mean[-1]:.2f}")
+    axis.set(xlabel="epoch", ylabel="dev loss, nats a token")
+    axis.set_ylim(bottom=0)
+    _legend(figure, [axis])
+    return _show(figure, "Loss on held-out documents by epoch: " + "; ".join(said) + ".")
+
+
+def samples(found: Sequence[tuple[Path, records.Record]], position: int = 0) -> object:
+    """One test document as every configuration summarised it; facts marked right, true but beside the point, or made up, missed ones listed.
+
+    `position` counts from the document on which the configurations differ most in facts stated.
+    """
+    from IPython.display import HTML
+
+    from asum_lib.corpora import texts
+    from asum_lib.measure import summaries
+
+    by_name, corpus = {}, None
+    for path, record in found:
+        name = name_of(record.cell)
+        if record.status == "ok" and name not in by_name:
+            by_name[name] = {sample["id"]: sample for sample in records.samples_of(record, path)}
+            corpus = record.cell["corpus"]
+    if not by_name or corpus not in texts.NAMES:
+        return _nothing_yet()
+    first = next(iter(by_name.values()))
+
+    def spread(identity: str) -> int:
+        stated = [rows[identity]["right"] - rows[identity]["made_up"] for rows in by_name.values()]
+        return max(stated) - min(stated)
+
+    identity = sorted(first, key=lambda identity: (-spread(identity), identity))[position]
+    document = next(document for document in texts.load_texts(corpus, "test").documents if document.id == identity)
+    lexicon = texts.lexicon(corpus)
+    lines = [("reference", document.reference)] + [(name, rows[identity]["summary"]) for name, rows in by_name.items()]
+    shown = []
+    for name, summary in lines:
+        pieces, missed = summaries.marked(summary, document.facts, lexicon)
+        text = "".join(_MARKUP[kind].format(html.escape(piece)) for piece, kind in pieces)
+        lost = html.escape(", ".join(value for _, value in missed))
+        shown.append(f'<tr><th>{html.escape(name)}</th><td class="text">{text}</td><td class="text">{lost}</td></tr>')
+    body = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in document.paragraphs)
+    legend = '<span class="asum-right">right</span>, <span class="asum-beside">true, but not in the reference</span>, <mark>made up</mark>'
+    return HTML(
+        f"<details><summary>The document: {html.escape(document.title)}</summary>{body}</details>"
+        f'<div class="asum-scroll"><table class="table"><caption>Facts: {legend}.</caption>'
+        f"<tr><th></th><th>summary</th><th>missed</th></tr>{''.join(shown)}</table></div>"
+    )
+
+
+_MARKUP = {
+    "plain": "{}",
+    "right": '<span class="asum-right">{}</span>',
+    "beside": '<span class="asum-beside">{}</span>',
+    "made-up": "<mark>{}</mark>",
+}
+
+
+def sample_rows(corpus: str, model: str, scale: str = "mini", results: Path = RESULTS, position: int = 0) -> object:
+    """`samples` of the main rows of a corpus and model, first seed each, extractive systems included."""
+    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    chosen = [text_tables.find(every, corpus, "lead3", precision=None)]
+    chosen += [text_tables.find(every, corpus, model, **cell) for cell in MAIN[:4]]
+    return samples([row.measured[0] for row in chosen if row and row.measured], position)
+
+
+def all_cells(table: str, scale: str = "mini", results: Path = RESULTS) -> object:
+    """Every cell of a table with all its metrics, sortable and searchable, each with links to its records."""
+    import pandas as pd
+    from IPython.display import HTML
+    from itables import init_notebook_mode, options, to_html_datatable
+
+    init_notebook_mode(all_interactive=False, connected=False)
+    options.warn_on_undocumented_option = False
+    lines = []
+    for row in text_tables.gather(table, scale, results):
+        objects = {
+            shown["metric"]: shown for shown in (text_tables._as_object(row, metric, scale, Path(results)) for metric in text_tables._metrics_of(row))
+        }
+        first = next(iter(objects.values()))
+        line = {"corpus": row.cell["corpus"], "model": MODEL_NAMES.get(row.cell["model"], ""), "configuration": html.escape(name_of(row.cell))}
+        for metric, name in METRIC_NAMES.items():
+            shown = objects.get(metric)
+            line[name] = "" if shown is None or shown["value"] is None else f"{shown['value']:.1f} ({shown['lo']:.1f} to {shown['hi']:.1f})"
+        line |= {
+            "documents": first["n"],
+            "seeds": len(first["seeds"]),
+            "learning rate": "" if first["learning_rate"] is None else f"{first['learning_rate']:g}",
+            "trained": first["trainable"],
+            "kept": first["kept"],
+            "kept rank": first["kept_rank_mean"],
+            "status": html.escape(first["status"] if first["reason"] is None else f"{first['status']}: {first['reason']}"),
+            "records": " ".join(_link(path, "s" + path.removesuffix(".json").rsplit("-s", 1)[1]) for path in first["records"]),
+        }
+        lines.append(line)
+    frame = pd.DataFrame(lines).astype(object).where(lambda shown: shown.notna(), "")
+    frame = frame.loc[:, (frame != "").any()]
+    return HTML(
+        to_html_datatable(frame, allow_html=True, showIndex=False, paging=False, scrollX=True, scrollY="32em", scrollCollapse=True, connected=False)
+    )

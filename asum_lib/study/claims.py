@@ -22,9 +22,7 @@ the scale asked for, by `asum_lib.study.memory_claims`.
 """
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -34,37 +32,13 @@ from asum_lib import papers
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
-from asum_lib.study import memory_claims, tables
+from asum_lib.study import memory_claims, tables, text_claims
 from asum_lib.study.cells import SCALES
 from asum_lib.study.records import canonical
 from asum_lib.study.tables import Row
-
-VERDICTS = ("reproduced", "consistent", "not reproduced", "inconclusive", "not testable")
-ALPHA = 1 - stats.LEVEL
-EXPECTATIONS = ("below", "above", "not above")  # of 0, by the part's difference
+from asum_lib.study.verdicts import EXPECTATIONS, Part, corrected, decide, evidence
 
 FindRow = Callable[[str, dict], Row]  # (size, {precision, method, rate}) -> the row of the table
-
-
-@dataclass(frozen=True)
-class Part:
-    """One comparison of a rule; `difference` is None where a record is missing."""
-
-    what: str
-    expect: str
-    difference: stats.Difference | None
-    rows: tuple[Row, ...]
-
-    def outcome(self, p_holm: float | None) -> str:
-        """holds, contradicts, tie or missing."""
-        if self.difference is None:
-            return "missing"
-        significant, above = p_holm < ALPHA, self.difference.value > 0
-        if self.expect == "not above":
-            return "contradicts" if significant and above else "holds"
-        if not significant:
-            return "tie"
-        return "holds" if above == (self.expect == "above") else "contradicts"
 
 
 def judge(scale: str = "mini", results=RESULTS) -> list[dict]:
@@ -100,29 +74,6 @@ def judge(scale: str = "mini", results=RESULTS) -> list[dict]:
 def rule_sha(rule: dict) -> str:
     """SHA-256 of the rule as canonical JSON: it changes with any change of the rule, not with its layout."""
     return hashlib.sha256(canonical(rule).encode()).hexdigest()
-
-
-def decide(parts: Sequence[Part], equivalent_within_points: float) -> tuple[str, str, list[float | None]]:
-    """(verdict, reason in one line, Holm-corrected p of each part) by the definitions at the top of this module."""
-    p_holm = _corrected(parts)
-    outcomes = [part.outcome(p) for part, p in zip(parts, p_holm, strict=True)]
-    number = {outcome: outcomes.count(outcome) for outcome in ("holds", "tie", "contradicts", "missing")}
-    words = {"holds": "hold", "tie": "tied", "contradicts": "contradict", "missing": "missing"}
-    reason = f"of {len(parts)} parts: " + ", ".join(f"{count} {words[outcome]}" for outcome, count in number.items() if count)
-    directional = [(part, outcome) for part, outcome in zip(parts, outcomes, strict=True) if part.expect != "not above"]
-    if number["contradicts"]:
-        return "not reproduced", reason, p_holm
-    if number["missing"]:
-        return "inconclusive", reason, p_holm
-    if number["holds"] == len(parts):
-        return "reproduced", reason, p_holm
-    margin = equivalent_within_points
-    if all(-margin <= part.difference.lo and part.difference.hi <= margin for part, _ in directional):
-        return "not reproduced", f"{reason}; every difference is within {margin} points of 0", p_holm
-    mean = np.mean([part.difference.value * (1 if part.expect == "above" else -1) for part, _ in directional])
-    if mean > 0 and any(outcome == "holds" for _, outcome in directional):
-        return "consistent", reason, p_holm
-    return "inconclusive", reason, p_holm
 
 
 def comparisons(rule: dict, stated: list[dict], find: FindRow) -> list[Part]:
@@ -167,12 +118,14 @@ KINDS = {"comparisons": comparisons, "early_epochs": early_epochs, "largest_step
 
 def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[Row]]) -> tuple[str, str, list[dict]]:
     rule = claim["rule"]
-    if choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, *memory_claims.KINDS, "not_testable"]) == "not_testable":
+    if choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, *memory_claims.KINDS, *text_claims.KINDS, "not_testable"]) == "not_testable":
         return "not testable", f"no table yet: {rule['until']}", []
     if rule["kind"] in memory_claims.KINDS:
         return memory_claims.judge(rule, results)
     if SCALES.index(scale) < SCALES.index(claim["scale"]):
         return "not testable", f"scale {scale} cannot decide it: it needs {claim['scale']}", []
+    if rule["kind"] in text_claims.KINDS:
+        return text_claims.judge(rule, scale, results)
     table = rule["table"]
     if table not in gathered:
         gathered[table] = tables.gather(table, scale, results)
@@ -191,13 +144,13 @@ def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[
     make_parts = KINDS[rule["kind"]]
     deciding = make_parts(rule, rule["deciding"], find)
     verdict, reason, p_holm = decide(deciding, rule["equivalent_within_points"])
-    evidence = [_evidence(part, p, True, results) for part, p in zip(deciding, p_holm, strict=True)]
+    shown = [evidence(part, p, True, results) for part, p in zip(deciding, p_holm, strict=True)]
     also = make_parts(rule, rule["also"], partial(find, must_be_planned=False)) if "also" in rule else []
-    evidence += [_evidence(part, p, False, results) for part, p in zip(also, _corrected(also), strict=True)]
+    shown += [evidence(part, p, False, results) for part, p in zip(also, corrected(also), strict=True)]
     caveats = {row.cell["size"]: tables.caveat(row, scale, results) for part in deciding for row in part.rows if row.measured}
     if doubtful := sorted(size for size, caveat in caveats.items() if caveat):
-        return "inconclusive", f"{reason}; but the apparatus is not calibrated for {', '.join(doubtful)}", evidence
-    return verdict, reason, evidence
+        return "inconclusive", f"{reason}; but the apparatus is not calibrated for {', '.join(doubtful)}", shown
+    return verdict, reason, shown
 
 
 def _part(size: str, pair: dict, find: FindRow) -> Part:
@@ -224,28 +177,6 @@ def _early_change(row: Row, epochs: list[int]) -> np.ndarray:
     return (
         np.mean([tables.pooled_counts(row.measured, "dev", epoch)[1] for epoch in epochs], axis=0) - tables.pooled_counts(row.measured, "dev", 0)[1]
     )
-
-
-def _corrected(parts: Sequence[Part]) -> list[float | None]:
-    """Holm over all parts that were measured; None for the others."""
-    corrected = iter(stats.holm([part.difference.p for part in parts if part.difference]))
-    return [next(corrected) if part.difference else None for part in parts]
-
-
-def _evidence(part: Part, p_holm: float | None, decides: bool, results: Path) -> dict:
-    measured = part.difference
-    return {
-        "what": part.what,
-        "expect": part.expect,
-        "difference": measured.value if measured else None,
-        "lo": measured.lo if measured else None,
-        "hi": measured.hi if measured else None,
-        "p_holm": p_holm,
-        "outcome": part.outcome(p_holm),
-        "decides": decides,
-        "unit": "points",
-        "records": [os.path.relpath(path, results.parent) for row in part.rows for path, _ in row.found],
-    }
 
 
 def _name(configuration: dict) -> str:

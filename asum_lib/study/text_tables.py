@@ -151,6 +151,16 @@ def as_markdown(table_rows: Sequence[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def caveat(row: Row, scale: str, results: Path) -> str | None:
+    """Why the row's values do not count yet; None where they do."""
+    notes = {record.config.get("checkpoint_note") for _, record in row.measured} - {None}
+    if notes or scale == "mini" or row.cell["model"] in SYSTEMS:
+        return "; ".join(sorted(notes)) or None
+    from asum_lib.study import text_calibration
+
+    return text_calibration.caveat(row.cell["corpus"], results)
+
+
 def combinations(scale: str = "mini") -> tuple[tuple[str, str], ...]:
     """(corpus, model) pairs of the grid."""
     if scale == "mini":
@@ -206,7 +216,7 @@ def _as_object(row: Row, metric: str, scale: str, results: Path) -> dict:
         "signature": signature,
         "status": status,
         "reason": None if status == "ok" else "; ".join(row.problems),
-        "caveat": _caveat(row, scale, results),
+        "caveat": caveat(row, scale, results),
         "kept_rank_mean": float(np.mean(kept)) if kept else None,
         "trainable": first.params["trainable"] if first else None,
         "kept": first.params.get("kept") if first else None,
@@ -222,15 +232,6 @@ def _paper(cell: dict, metric: str) -> dict | None:
     if not ours or table is None or cell["model"] in SYSTEMS or (cell["epochs"] is None and cell["method"] != "none"):
         return None
     return papers.value("derkach2024", table.removesuffix("-v2"), metric=metric, method=cell["method"])
-
-
-def _caveat(row: Row, scale: str, results: Path) -> str | None:
-    notes = {record.config.get("checkpoint_note") for _, record in row.measured} - {None}
-    if notes or scale == "mini" or row.cell["model"] in SYSTEMS:
-        return "; ".join(sorted(notes)) or None
-    from asum_lib.study import text_calibration
-
-    return text_calibration.caveat(row.cell["corpus"], results)
 
 
 @lru_cache(maxsize=4_000)

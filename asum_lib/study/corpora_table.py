@@ -1,0 +1,353 @@
+"""The table `corpora`: how long, how dense and how copied the texts and summaries of each corpus are, and what copying reaches.
+
+One record a corpus and split, under `results/<scale>/corpora/`, with a sample a document (numbers only, never its text, so
+that nothing of a corpus that may not be shared is kept). `asum table corpora` prints one object a metric; those of an
+extractive system have its name in `cell`. What `notebooks/corpora.ipynb` calls is here too.
+
+A corpus is one of `texts.NAMES` at scale `mini`, or a file of texts and summaries at scale `paper` (`corpora.text_files`).
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asum_lib.corpora import texts
+from asum_lib.errors import InputError, choose
+from asum_lib.measure import extractive, rouge, stats, summaries
+from asum_lib.paths import RESULTS
+from asum_lib.study import records
+from asum_lib.study.cells import SCALES
+from asum_lib.study.execute import parameters_of
+from asum_lib.study.text_cells import SYSTEMS
+
+NOTEBOOK = "notebooks/corpora.ipynb"
+TABLE = "corpora"
+LEAD_SENTENCES = 3
+SYSTEM_SPLITS = ("dev", "test")  # where the extractive systems are run: on train they take long and nobody is compared with them
+SYSTEM_METRICS = ("rouge1", "rouge2", "rougeL", "rouge1_default", "fact_recall", "words")
+MOST_DRAWN = 20_000_000  # draws x documents of a bootstrap: its matrix is held at once
+# metric: (unit, what is summed over documents, what it is divided by: a sum too, or None for the number of documents)
+STATISTICS = {
+    "text_words": ("words", "text_words", None),
+    "text_sentences": ("sentences", "text_sentences", None),
+    "summary_words": ("words", "summary_words", None),
+    "summary_sentences": ("sentences", "summary_sentences", None),
+    "compression": ("words of text a word of summary", "text_words", "summary_words"),
+    "novelty1": ("%", "new1", "ngrams1"),
+    "novelty2": ("%", "new2", "ngrams2"),
+    "novelty3": ("%", "new3", "ngrams3"),
+    "novelty4": ("%", "new4", "ngrams4"),
+    "facts": ("facts", "facts", None),
+    "key_facts": ("facts", "key_facts", None),
+}
+VOCABULARY = ("text_vocabulary", "summary_vocabulary")
+POSITION = "oracle_position"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One split of one corpus, or its first `limit` documents."""
+
+    table: str
+    scale: str
+    corpus: str
+    split: str
+    limit: int | None
+
+    @property
+    def name(self) -> str:
+        """File name without suffix, e.g. `howto-text-test`."""
+        return f"{self.corpus}-{self.split}" + (f"-first{self.limit}" if self.limit else "")
+
+    def path(self, results: Path) -> Path:
+        return Path(results) / self.scale / self.table / f"{self.name}.json"
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the notebook looks at: one split of a corpus, its record and where that lies."""
+
+    cell: Cell
+    corpus: texts.TextCorpus
+    path: Path
+    record: records.Record
+
+    @property
+    def rows(self) -> list[dict]:
+        return objects(self.cell, self.record, self.path)
+
+
+def run(
+    corpus: str = "howto-text",
+    split: str = "test",
+    scale: str = "mini",
+    limit: int = 0,
+    language: str = "",
+    results_dir: str = "",
+) -> Row:
+    """Measure (or read, where fresh) one split of a corpus and return it; progress goes to stderr.
+
+    `corpus` is a name, or at scale `paper` the path of a file, whose `language` (en or ru) has to be said. `limit` takes the
+    first documents of the split (0: all of them).
+    """
+    return measure(dict(locals()), NOTEBOOK)
+
+
+def measure(given: dict, notebook: str | None = None) -> Row:
+    """`run` with its arguments as a dictionary, some or all; `notebook` is the one that asks, None without one."""
+    asked = {"corpus": "howto-text", "split": "test", "scale": "mini", "limit": 0, "language": "", "results_dir": ""}
+    for name in given:
+        choose("parameter", name, asked)
+    asked |= given
+    split, limit = choose("split", asked["split"], texts.SPLITS), asked["limit"]
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise InputError(f"limit {limit!r} is not a whole number of 0 or more")
+    corpus = texts.head(load(asked["corpus"], split, asked["scale"], asked["language"]), limit or None)
+    cell = Cell(TABLE, asked["scale"], corpus.name, split, limit or None)
+    path = cell.path(Path(asked["results_dir"] or RESULTS))
+    command = " ".join(["asum run corpora", *(f"-p {name}={value}" for name, value in asked.items() if value and name != "results_dir")])
+    return Row(cell, corpus, path, _read_or_measure(cell, corpus, path, command, notebook))
+
+
+def parameters(namespace: dict) -> dict:
+    """The notebook's parameters out of its `globals()`, see `execute.parameters_of`."""
+    return parameters_of(run, namespace)
+
+
+def load(corpus: str, split: str, scale: str = "mini", language: str = "") -> texts.TextCorpus:
+    """A split of a corpus by its name (scale `mini`) or its path (scale `paper`)."""
+    choose("scale", scale, SCALES)
+    if corpus in texts.NAMES:
+        if scale != "mini":
+            raise InputError(f"corpus {corpus!r} is a generated one, of scale mini: at scale {scale} give the path of a file")
+        return texts.load_texts(corpus, split)
+    if scale == "mini":
+        raise InputError(f"unknown text corpus {corpus!r} at scale mini: choose from {', '.join(texts.NAMES)}, or give scale paper for a file")
+    choose("language (of a file, which does not tell)", language, rouge.DEFAULT_TOKENIZER)
+    from asum_lib.corpora import text_files
+
+    return text_files.load_file(corpus, split, language)
+
+
+def fill(names: Sequence[str] = texts.NAMES, results: Path = RESULTS) -> list[Row]:
+    """Every split of the generated corpora: the records of scale `mini`."""
+    return [measure({"corpus": name, "split": split, "results_dir": str(results)}) for name in names for split in texts.SPLITS]
+
+
+def rows(scale: str | None = None, results: Path = RESULTS) -> list[dict]:
+    """The table as objects, one a metric (`asum table corpora --format json`): of every generated corpus, and of files that were measured.
+
+    What is not measured has status `missing`. The paper's values are not in the sources at hand.
+    """
+    scale, results = choose("scale", scale or "mini", SCALES), Path(results)
+    planned = [Cell(TABLE, scale, name, split, None) for name in texts.NAMES for split in texts.SPLITS] if scale == "mini" else []
+    found = {cell.path(results): (cell, None) for cell in planned}
+    for path, record in records.load(results, scale, TABLE):
+        found[path] = Cell(**record.cell), record
+    return [entry for path, (cell, record) in found.items() for entry in objects(cell, record, path)]
+
+
+def objects(cell: Cell, record: records.Record | None, path: Path) -> list[dict]:
+    """The objects of one split; without a record, its number of documents as missing."""
+    shared = {"seeds": [], "paper": None, "paper_status": "unknown", "paper_source": None}
+    if record is None:
+        nothing = dict.fromkeys(("value", "lo", "hi")) | {"unit": "documents", "n": 0, "signature": None}
+        about = {"cell": cell.as_dict() | {"system": None}, "metric": "documents"}
+        return [about | nothing | shared | {"status": "missing", "reason": "no record yet", "records": []}]
+    entries = []
+    for name, metric in record.metrics.items():
+        system, _, own = name.rpartition(".")
+        values = {key: value for key, value in asdict(metric).items() if key != "better"}
+        about = {"cell": cell.as_dict() | {"system": system or None}, "metric": own}
+        where = [os.path.relpath(path, path.parents[3])]
+        entries.append(about | values | shared | {"status": record.status, "reason": record.reason, "records": where})
+    return entries
+
+
+def as_markdown(table_rows: Sequence[dict]) -> str:
+    """The objects as a Markdown table."""
+    lines = ["| corpus | split | system | metric | value | 95 % interval | unit | documents |", "|---|---|---|---|---|---|---|---|"]
+    for row in table_rows:
+        cell, value = row["cell"], "" if row["value"] is None else f"{row['value']:,.1f}"
+        interval = "" if row["lo"] is None or row["lo"] == row["hi"] else f"{row['lo']:,.1f} to {row['hi']:,.1f}"
+        shown = [cell["corpus"], cell["split"], cell["system"] or "", row["metric"], value or row["reason"], interval, row["unit"], str(row["n"])]
+        lines.append("| " + " | ".join(part.replace("|", "\\|") for part in shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sentences_of(document: texts.TextDocument, language: str) -> list[str]:
+    """The sentences of a document's text; no sentence runs over the end of a paragraph."""
+    return [sentence for paragraph in document.paragraphs for sentence in rouge.split_sentences(paragraph, language)]
+
+
+def counts(corpus: texts.TextCorpus) -> list[dict]:
+    """One row a document: the counts that `STATISTICS` sums."""
+    lines = []
+    for document in corpus.documents:
+        line = {"id": document.id, "text_words": len(summaries.words(document.text)), "summary_words": len(summaries.words(document.reference))}
+        line |= {"text_sentences": len(sentences_of(document, corpus.language))}
+        line |= {"summary_sentences": sum(len(rouge.split_sentences(part, corpus.language)) for part in document.summary)}
+        for n in range(1, 5):
+            line[f"new{n}"], line[f"ngrams{n}"] = summaries.novelty_counts(document.text, document.reference, n)
+        if document.facts:
+            line |= {"facts": len(document.facts), "key_facts": sum(fact.key for fact in document.facts)}
+        lines.append(line)
+    return lines
+
+
+def system_texts(corpus: texts.TextCorpus) -> dict[str, list[list[str]]]:
+    """{system: the sentences that it takes of each document}."""
+    split = [sentences_of(document, corpus.language) for document in corpus.documents]
+    most = sentences_taken(corpus.language)
+    pairs = list(zip(split, corpus.documents, strict=True))
+    return {
+        "lead3": [extractive.lead(sentences, most["lead3"]) for sentences in split],
+        "textrank": [extractive.textrank(sentences, most["textrank"]) for sentences in split],
+        "oracle": [extractive.oracle(sentences, document.reference, most["oracle"], corpus.language) for sentences, document in pairs],
+    }
+
+
+def sentences_taken(language: str) -> dict[str, int]:
+    """The most sentences that each system takes, as in the ROUGE tables."""
+    from asum_lib.study.text_run import EXTRACTIVE_SENTENCES
+
+    return {"lead3": LEAD_SENTENCES, "textrank": EXTRACTIVE_SENTENCES[language], "oracle": EXTRACTIVE_SENTENCES[language]}
+
+
+def signature(metric: str, language: str) -> str:
+    """How a metric was computed; the words are `summaries.words`, the sentences `rouge.split_sentences`."""
+    if metric in rouge.TYPES:
+        return rouge.signature(metric, language)
+    if metric == "rouge1_default":
+        return rouge.signature("rouge1", language, tokenizer="default")
+    if metric in STATISTICS and STATISTICS[metric][2] or metric == "fact_recall":
+        pool = "pool:corpus"
+    else:
+        pool = "count" if metric in ("documents", *VOCABULARY) else "mean"
+    if metric in ("text_sentences", "summary_sentences", POSITION):
+        return f"{metric}|sentences:{rouge.SENTENCES}.{language}|{pool}"
+    if metric in ("documents", "facts", "key_facts"):
+        return f"{metric}|{pool}"
+    return f"{metric}|match:whole-word.longest-form|{pool}" if metric == "fact_recall" else f"{metric}|tok:unicode|{pool}"
+
+
+def _read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: str, notebook: str | None) -> records.Record:
+    every = ("documents", *STATISTICS, *VOCABULARY, POSITION, *SYSTEM_METRICS)
+    signatures = " ".join(signature(metric, corpus.language) for metric in every)
+    config = {"language": corpus.language, "sentences": sentences_taken(corpus.language), "draws": _draws(len(corpus.documents))}
+    own = records.fingerprint(cell.as_dict() | config, {"corpus": corpus.fingerprint}, "none", signatures)
+    if path.is_file() and (record := records.read(path)).fingerprint == own:
+        return record
+    started_at, start = records.now(), time.perf_counter()
+    lines = counts(corpus)
+    metrics = _statistics(corpus, lines)
+    if cell.split in SYSTEM_SPLITS:
+        metrics |= _systems(corpus, lines)
+    took_s = time.perf_counter() - start
+    print(f"{cell.name}: {len(lines)} documents ({took_s:.0f} s)", file=sys.stderr, flush=True)
+    record = records.Record(
+        schema=records.SCHEMA,
+        fingerprint=own,
+        table=TABLE,
+        scale=cell.scale,
+        status="ok",
+        reason=None,
+        cell=cell.as_dict(),
+        config=config,
+        metrics=metrics,
+        memory_bytes=records.unmeasured(records.MEMORY_BYTES),
+        params=records.unmeasured(records.PARAMS),
+        time_s=records.unmeasured(records.TIME_S, evaluate=round(took_s, 3)),
+        audio_s=None,
+        rtfx=None,
+        history=[],
+        samples=None,
+        provenance=records.provenance(command, notebook, started_at) | {"dataset_fingerprint": corpus.fingerprint},
+    )
+    return records.write(record, path, lines if cell.split in SYSTEM_SPLITS else [])
+
+
+def _draws(documents: int) -> int:
+    return min(stats.DRAWS, max(200, MOST_DRAWN // max(documents, 1)))
+
+
+def _interval(parts, wholes) -> tuple[float, float, float]:
+    return stats.ratio_interval([parts], wholes, draws=_draws(len(wholes)))
+
+
+def _statistics(corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
+    n = len(lines)
+    found = {"documents": records.Metric(n, n, n, "documents", "higher", signature("documents", corpus.language), n)}
+    for metric, (unit, part, whole) in STATISTICS.items():
+        if part not in lines[0] or (whole and not sum(line[whole] for line in lines)):
+            continue
+        scale = 1 if unit == "%" else 100  # ratios come in per cent
+        over = [line[whole] for line in lines] if whole else np.ones(n)
+        value, lo, hi = (number / scale for number in _interval([line[part] for line in lines], over))
+        found[metric] = records.Metric(value, lo, hi, unit, "higher", signature(metric, corpus.language), n)
+    for metric, written in zip(VOCABULARY, ([d.text for d in corpus.documents], [d.reference for d in corpus.documents]), strict=True):
+        types = len({word for text in written for word in summaries.words(text)})
+        found[metric] = records.Metric(types, None, None, "distinct words", "higher", signature(metric, corpus.language), n)
+    return found
+
+
+def _systems(corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
+    """The metrics of the extractive systems; adds their values to the rows of the documents."""
+    references = [document.reference for document in corpus.documents]
+    lexicon = texts.lexicon(corpus.name) if corpus.name in texts.NAMES else None
+    found = {}
+
+    def add(name, metric, parts, wholes, unit, scale=1):
+        value, lo, hi = (number / scale for number in _interval(parts, wholes))
+        found[name] = records.Metric(value, lo, hi, unit, "higher", signature(metric, corpus.language), len(lines))
+
+    taken = system_texts(corpus)
+    for system in SYSTEMS:
+        written = [" ".join(sentences) for sentences in taken[system]]
+        scores = rouge.score(references, written, corpus.language, types=("rouge1", "rouge2", "rougeL"))
+        if corpus.language == "ru":
+            scores["rouge1_default"] = rouge.score(references, written, "ru", tokenizer="default", types=("rouge1",))["rouge1"]
+        for metric, values in scores.items():
+            add(f"{system}.{metric}", metric, values, np.ones(len(lines)), "ROUGE x 100")
+            for line, value in zip(lines, values, strict=True):
+                line[f"{system}.{metric}"] = round(float(value), 6)
+        words = [len(summaries.words(text)) for text in written]
+        add(f"{system}.words", "words", words, np.ones(len(lines)), "words", 100)
+        if lexicon:
+            slots = [summaries.slot_counts(text, document.facts, lexicon) for text, document in zip(written, corpus.documents, strict=True)]
+            add(f"{system}.fact_recall", "fact_recall", [s.right for s in slots], [s.right + s.missed for s in slots], "%")
+            for line, slot in zip(lines, slots, strict=True):
+                line[f"{system}.right"] = slot.right
+    for line, document in zip(lines, corpus.documents, strict=True):
+        sentences = sentences_of(document, corpus.language)
+        positions = extractive.oracle_positions(sentences, document.reference, sentences_taken(corpus.language)["oracle"], corpus.language)
+        line["oracle_positions"] = [round(i / (len(sentences) - 1), 4) for i in positions] if len(sentences) > 1 else []
+    number = [len(line["oracle_positions"]) for line in lines]
+    if sum(number):
+        add(POSITION, POSITION, [sum(line["oracle_positions"]) for line in lines], number, "0 first sentence, 1 last", 100)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m asum_lib.study.corpora_table [CORPUS ...]`: the records of the generated corpora."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        for name in given:
+            choose("text corpus", name, texts.NAMES)
+        fill(given or texts.NAMES)
+    except InputError as error:
+        print(f"corpora_table: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

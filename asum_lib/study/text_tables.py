@@ -40,8 +40,8 @@ MEASURES = {
     "rouge1_default": Measure("rouge1_default", 1.0, "ROUGE x 100", "higher"),  # Russian under the English tokenizer: a trap on purpose
     "fact_recall": Measure("right", "wanted", "%", "higher"),
     "made_up": Measure("made_up", 1.0, "facts in 100 summaries", "lower"),
-    "novelty": Measure("novelty", 1.0, "% of bigrams", "higher"),
-    "length": Measure("words", 100.0, "words", "higher"),
+    "novelty": Measure("novelty", 1.0, "% of bigrams", "neither"),
+    "length": Measure("words", 100.0, "words", "neither"),
 }
 COLUMNS = "corpus,model,precision,method,rank,modules,metric,value (95 % interval),seeds,paper,kept rank,trained,kept,status".split(",")
 CORPUS_METRICS = ("chrf", "bleu")

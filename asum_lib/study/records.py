@@ -23,12 +23,15 @@ from asum_lib.paths import REPOSITORY
 
 SCHEMA = 1
 STATUSES = ("ok", "failed", "skipped")
-BETTER = ("lower", "higher")
+BETTER = ("lower", "higher", "neither")
 
 MEMORY_BYTES = ("weights", "footprint", "peak_allocated", "peak_reserved", "process_peak")
 PARAMS = ("total", "trainable", "kept_rank_mean")
+MORE_PARAMS = ("kept", "kept_ranks")  # of text cells: trained numbers that the finished model needs, and {module: rank kept}
 TIME_S = ("load", "train", "evaluate")
 EPOCH = ("epoch", "step", "train_loss", "dev_wer_pct", "dev_errors", "dev_words", "kept_rank_mean")  # epoch 0: before training
+TEXT_EPOCH = ("epoch", "step", "train_loss", "dev_loss", "kept_rank_mean")
+EPOCHS = (EPOCH, TEXT_EPOCH)  # a row of a history has the keys of one of them
 SAMPLES = ("path", "sha256", "n")
 PROVENANCE = [
     "command",
@@ -49,7 +52,8 @@ PROVENANCE = [
     "started_at",
     "finished_at",
 ]
-MEASURING = ("corpora/*.py", "corpora/*.yaml", "models/*.py", "training/*.py", "measure/*.py", "measure/*.json", "study/cells.py", "study/run.py")
+MEASURING = ("corpora/*.py", "corpora/*.yaml", "models/*.py", "training/*.py", "measure/*.py", "measure/*.json")
+MEASURING += ("study/cells.py", "study/run.py", "study/text_cells.py", "study/text_run.py", "study/text_scores.py")
 LIBRARIES = [
     "torch",
     "transformers",
@@ -64,6 +68,9 @@ LIBRARIES = [
     "espeakng-loader",
     "tokenizers",
     "datasets",
+    "rouge_score",
+    "sacrebleu",
+    "pymorphy3",
 ]
 
 
@@ -106,6 +113,22 @@ def unmeasured(keys: Iterable[str], **measured) -> dict:
     keys = tuple(keys)
     check_keys("unmeasured()", dict.fromkeys(keys) | measured, keys)
     return dict.fromkeys(keys) | measured
+
+
+def failure(error: Exception) -> dict:
+    """The parts of a record that say that its cell failed, and why in one line."""
+    message = str(error).strip()
+    return {
+        "status": "failed",
+        "reason": f"{type(error).__name__}: {message.splitlines()[0] if message else 'no message'}",
+        "metrics": {},
+        "memory_bytes": unmeasured(MEMORY_BYTES),
+        "params": unmeasured(PARAMS),
+        "time_s": unmeasured(TIME_S),
+        "audio_s": None,
+        "rtfx": None,
+        "history": [],
+    }
 
 
 def read(path) -> Record:
@@ -275,10 +298,12 @@ def _from_dict(data: dict, path: Path) -> Record:
     if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
         raise InputError(f"{path}: schema {data['schema']!r}, this code reads {SCHEMA}")
     check_keys(path, data, [field.name for field in fields(Record)])
-    for key, allowed in {"memory_bytes": MEMORY_BYTES, "params": PARAMS, "time_s": TIME_S, "provenance": PROVENANCE}.items():
+    params = (*PARAMS, *MORE_PARAMS) if isinstance(data["params"], dict) and set(MORE_PARAMS) & set(data["params"]) else PARAMS
+    for key, allowed in {"memory_bytes": MEMORY_BYTES, "params": params, "time_s": TIME_S, "provenance": PROVENANCE}.items():
         check_keys(f"{path}: {key}", data[key], allowed)
     for entry in data["history"]:
-        check_keys(f"{path}: history", entry, EPOCH)
+        fitting = max(EPOCHS, key=lambda keys: len(set(keys) & set(entry))) if isinstance(entry, dict) else EPOCH
+        check_keys(f"{path}: history", entry, fitting)
     if data["samples"] is not None:
         check_keys(f"{path}: samples", data["samples"], SAMPLES)
     for name, metric in data["metrics"].items():

@@ -294,18 +294,7 @@ def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, re
     except InputError:
         raise
     except (RuntimeError, MemoryError, ArithmeticError, NotImplementedError) as error:
-        samples = []
-        outcome = {
-            "status": "failed",
-            "reason": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}",
-            "metrics": {},
-            "memory_bytes": records.unmeasured(records.MEMORY_BYTES),
-            "params": records.unmeasured(records.PARAMS),
-            "time_s": records.unmeasured(records.TIME_S),
-            "audio_s": None,
-            "rtfx": None,
-            "history": [],
-        }
+        outcome, samples = records.failure(error), []
     provenance |= {
         "model_revision": row.revision,
         "dataset_revision": dataset_revision(cell.corpus),

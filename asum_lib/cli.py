@@ -56,11 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-o", dest="output", metavar="OUT", help="executed notebook (default: build/NOTEBOOK-VALUES.ipynb)")
 
     measure = add("measure", _measure, "the same without a notebook, for accelerate launch; prints the paths of the records")
-    measure.add_argument("notebook", metavar="NOTEBOOK", help="whisper_quant or memory_footprint")
+    measure.add_argument("notebook", metavar="NOTEBOOK", help="whisper_quant, peft_rouge or memory_footprint")
     measure.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the notebook; repeatable")
 
     table = add("table", _table, "print a table from its records")
-    table.add_argument("name", metavar="NAME", help="table, such as whisper_wer")
+    table.add_argument("name", metavar="NAME", help="table, such as whisper_wer, rouge_gazeta, rouge_ranks, learning_rates, corpora or memory")
     claims = add("claims", _claims, "print the papers' claims with their verdicts")
     table.add_argument("--scale", help="mini (default) or paper; the table memory is at scale paper alone")
     claims.add_argument("--scale", default="mini", help="mini (default) or paper")
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--dry-run", action="store_true", help="score again and print the sample, but measure and write nothing")
 
     pretrain = add("pretrain", _pretrain, "make a mini checkpoint anew")
-    pretrain.add_argument("name", metavar="NAME", help="whisper-tiny, ..., whisper-large")
+    pretrain.add_argument("name", metavar="NAME", help="whisper-tiny, ..., whisper-large, t5-mini or mbart-mini")
     pretrain.add_argument("--steps", metavar="N", help="shorten the run to N steps (needs --out)")
     pretrain.add_argument("--out", metavar="DIR", help="folder of the checkpoint (default: the shipped one, which it replaces)")
 
@@ -126,13 +126,14 @@ def _run(options) -> int:
 
 
 def _measure(options) -> int:
-    choose("notebook", options.notebook, ("memory_footprint", "whisper_quant"))
+    choose("notebook", options.notebook, ("memory_footprint", "peft_rouge", "whisper_quant"))
 
-    from asum_lib.study import execute, memory_footprint, whisper_quant
+    from asum_lib.study import execute, memory_footprint, peft_rouge, whisper_quant
     from asum_lib.training import processes
 
     given = execute.resolve(execute.find(options.notebook), options.parameters)
-    row = memory_footprint.run(**given) if options.notebook == "memory_footprint" else whisper_quant.measure(given)
+    measure = {"memory_footprint": lambda given: memory_footprint.run(**given), "peft_rouge": peft_rouge.measure}
+    row = measure.get(options.notebook, whisper_quant.measure)(given)
     if processes.is_main():
         print(*row.paths, sep="\n")
     return 0 if all(record.status == "ok" for record in row.records) else 1
@@ -148,9 +149,13 @@ def _table(options) -> None:
         _print(options.format, memory_table.rows(), memory_table.as_markdown)
         return
 
-    from asum_lib.study import tables
+    from asum_lib.study import corpora_table, learning_rates, tables, text_tables
+    from asum_lib.study.cells import SCALES
 
-    _print(options.format, tables.rows(options.name, options.scale or "mini"), tables.as_markdown)
+    scale = choose("scale", options.scale or "mini", SCALES)
+    module = {"corpora": corpora_table, "learning_rates": learning_rates} | dict.fromkeys(text_tables.table_names(scale), text_tables)
+    found = module.get(options.name, text_tables if options.name.startswith("rouge_") else tables)
+    _print(options.format, found.rows(options.name, scale), found.as_markdown)
 
 
 def _claims(options) -> None:
@@ -181,8 +186,9 @@ def _pretrain(options) -> None:
     from pathlib import Path
 
     from asum_lib.models.ladder import SIZES
+    from asum_lib.models.text_ladder import RUNGS
 
-    choose("model", options.name, [f"whisper-{size}" for size in SIZES])
+    choose("model", options.name, [*(f"whisper-{size}" for size in SIZES), *(f"{model}-mini" for model in RUNGS)])
     steps = None
     if options.steps is not None:
         if not options.steps.isdecimal() or int(options.steps) < 1:
@@ -191,9 +197,15 @@ def _pretrain(options) -> None:
             raise InputError("--steps makes a weaker checkpoint than the shipped one: say with --out where it is to lie")
         steps = int(options.steps)
 
-    from asum_lib.training.pretrain import pretrain
+    out = Path(options.out) if options.out else None
+    if options.name.startswith("whisper-"):
+        from asum_lib.training.pretrain import pretrain
 
-    print(pretrain(options.name.removeprefix("whisper-"), Path(options.out) if options.out else None, steps, progress=_say))
+        print(pretrain(options.name.removeprefix("whisper-"), out, steps, progress=_say))
+    else:
+        from asum_lib.training.pretrain_text import pretrain
+
+        print(pretrain(options.name.removesuffix("-mini"), out, steps, progress=_say))
 
 
 def _data(options) -> None:

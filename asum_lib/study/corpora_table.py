@@ -114,7 +114,7 @@ def measure(given: dict, notebook: str | None = None) -> Row:
     cell = Cell(TABLE, asked["scale"], corpus.name, split, limit or None)
     path = cell.path(Path(asked["results_dir"] or RESULTS))
     command = " ".join(["asum run corpora", *(f"-p {name}={value}" for name, value in asked.items() if value and name != "results_dir")])
-    return Row(cell, corpus, path, _read_or_measure(cell, corpus, path, command, notebook))
+    return Row(cell, corpus, path, read_or_measure(cell, corpus, path, command, notebook))
 
 
 def parameters(namespace: dict) -> dict:
@@ -228,18 +228,20 @@ def signature(metric: str, language: str) -> str:
         return rouge.signature(metric, language)
     if metric == "rouge1_default":
         return rouge.signature("rouge1", language, tokenizer="default")
-    if metric in STATISTICS and STATISTICS[metric][2] or metric == "fact_recall":
-        pool = "pool:corpus"
-    else:
-        pool = "count" if metric in ("documents", *VOCABULARY) else "mean"
+    if metric == "fact_recall":
+        return summaries.signature("slot_recall")
+    if metric.startswith(("novelty", "compression")):
+        return summaries.signature(metric)
+    how = "count" if metric in ("documents", *VOCABULARY) else "mean"
     if metric in ("text_sentences", "summary_sentences", POSITION):
-        return f"{metric}|sentences:{rouge.SENTENCES}.{language}|{pool}"
-    if metric in ("documents", "facts", "key_facts"):
-        return f"{metric}|{pool}"
-    return f"{metric}|match:whole-word.longest-form|{pool}" if metric == "fact_recall" else f"{metric}|tok:unicode|{pool}"
+        return f"{metric}|sentences:{rouge.SENTENCES}.{language}|{how}"
+    return f"{metric}|{how}" if metric in ("documents", "facts", "key_facts") else f"{metric}|tok:unicode|{how}"
 
 
-def _read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: str, notebook: str | None) -> records.Record:
+def read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: str, notebook: str | None = None) -> records.Record:
+    """The record at `path` if it was made of this very corpus in this way; else it is made and written there. An empty corpus is refused."""
+    if not corpus.documents:
+        raise InputError(f"{corpus.name} {corpus.split} has no documents")
     every = ("documents", *STATISTICS, *VOCABULARY, POSITION, *SYSTEM_METRICS)
     signatures = " ".join(signature(metric, corpus.language) for metric in every)
     config = {"language": corpus.language, "sentences": sentences_taken(corpus.language), "draws": _draws(len(corpus.documents))}

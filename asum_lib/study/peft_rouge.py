@@ -8,7 +8,7 @@ from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
 from asum_lib.study.execute import parameters_of
 from asum_lib.study.records import Record
-from asum_lib.study.text_cells import EPOCHS, RANK, SYSTEMS, TARGETS, make_text_cell, make_text_row
+from asum_lib.study.text_cells import EPOCHS, RANK, SYSTEMS, TARGETS, make_text_cell, make_text_row, planned_search, planned_text, table_of
 
 NOTEBOOK = "notebooks/peft_rouge.ipynb"
 
@@ -39,12 +39,14 @@ def run(
     checkpoint: str = "",
     limit: int = 0,
     search: bool = False,
+    grid: bool = False,
     results_dir: str = "",
 ) -> Row:
     """Measure (or read, where fresh) every cell of the row and return it; progress goes to stderr.
 
     Empty `learning_rates` means the one chosen on dev. `limit` cuts every split to its first documents (0: all of them).
-    `search` measures on dev, in the table from which learning rates are chosen.
+    `search` measures on dev, in the table from which learning rates are chosen. `grid` measures every planned cell of the corpus
+    and model, the search included, whatever the lists say.
     """
     return measure(dict(locals()), NOTEBOOK)
 
@@ -61,7 +63,9 @@ def measure(given: dict, notebook: str | None = None) -> Row:
     corpus, scale, model = asked["corpus"], asked["scale"], asked["model"]
     lists = {name: asked[name] for name in ("methods", "ranks", "precisions", "targets", "seeds")}
     fixed = {"scale": scale, "language": asked["language"] or None, "search": asked["search"], "split": "dev" if asked["search"] else "test"}
-    if model in SYSTEMS:
+    if asked["grid"]:
+        cells = [cell for cell in planned_text(table_of(corpus, scale), scale) if cell.corpus == corpus and cell.model in (model, *SYSTEMS)]
+    elif model in SYSTEMS:
         cells = [make_text_cell(corpus, model, **fixed)]
     else:
         rates = list(asked["learning_rates"]) or [None]
@@ -70,6 +74,9 @@ def measure(given: dict, notebook: str | None = None) -> Row:
             cells = [*(make_text_cell(corpus, system, **fixed) for system in SYSTEMS), *cells]
     options = {"checkpoint": asked["checkpoint"] or None, "language": asked["language"] or None, "limit": asked["limit"] or None}
     results = Path(asked["results_dir"]) if asked["results_dir"] else RESULTS
+    if asked["grid"]:  # whose learning rates are chosen by the search
+        search = [cell for cell in planned_search(scale) if (cell.corpus, cell.model) == (corpus, model)]
+        run_text_cells(search, results=results, notebook=notebook, **options)
     paths, found = zip(*run_text_cells(cells, results=results, notebook=notebook, **options), strict=True)
     return Row(corpus, model, scale, paths, found)
 

@@ -50,6 +50,7 @@ class _Work:
     model: str
     where: str | None  # None for what takes sentences from the document
     limit: int | None  # documents of each split, where fewer than the study's own were asked for
+    results: Path  # where the search for learning rates is looked for first
 
     def documents(self, split: str, count: int | None = None) -> texts.TextCorpus:
         corpus = texts.load_texts(self.corpus, split)
@@ -94,7 +95,7 @@ def run_text_cells(
     for cell in cells:
         known = shared.setdefault(
             (cell.corpus, cell.model),
-            _Work(cell.corpus, language_of(cell.corpus, language), cell.scale, cell.model, _source(cell, checkpoint), limit),
+            _Work(cell.corpus, language_of(cell.corpus, language), cell.scale, cell.model, _source(cell, checkpoint), limit, results),
         )
         config, fingerprint = _resolve(cell, known)
         path = cell.path(results)
@@ -117,7 +118,7 @@ def run_text_cells(
 
 def fingerprint_of(cell: TextCell) -> str:
     """What the record of a cell of the study must carry to be fresh on this machine."""
-    return _resolve(cell, _Work(cell.corpus, language_of(cell.corpus), cell.scale, cell.model, _source(cell, None), None))[1]
+    return _resolve(cell, _Work(cell.corpus, language_of(cell.corpus), cell.scale, cell.model, _source(cell, None), None, RESULTS))[1]
 
 
 def chosen_rate(corpus: str, model: str, method: str, results: Path = RESULTS) -> float:
@@ -126,13 +127,16 @@ def chosen_rate(corpus: str, model: str, method: str, results: Path = RESULTS) -
     Inactive AdaLoRA takes AdaLoRA's. Raises `InputError` where the search is not done.
     """
     method = "adalora" if method == "adalora-inactive" else method
-    by_rate = {}
-    for rate in CANDIDATES:
-        path = make_text_cell(corpus, model, method=method, learning_rate=rate, split="dev", search=True).path(results)
-        if not path.is_file() or (record := records.read(path)).status != "ok":
-            raise InputError(f"no learning rate is chosen yet for {method} of {model} on {corpus}: {path.name} is missing, run the search first")
-        by_rate[rate] = record.metrics["rouge1"].value
-    return max(by_rate, key=by_rate.get)
+    cells = [make_text_cell(corpus, model, method=method, learning_rate=rate, split="dev", search=True) for rate in CANDIDATES]
+    for folder in dict.fromkeys((results, RESULTS)):
+        paths = [cell.path(folder) for cell in cells]
+        if all(path.is_file() for path in paths):
+            found = [records.read(path) for path in paths]
+            measured = [record for record in found if record.status == "ok"]  # a rate at which training fails is not chosen
+            return max(measured, key=lambda record: record.metrics["rouge1"].value).cell["learning_rate"]
+    raise InputError(
+        f"no learning rate is chosen yet for {method} of {model} on {corpus}: give learning_rates, or run the search first (peft_rouge with grid)"
+    )
 
 
 def _silent(line: str) -> None:
@@ -160,7 +164,7 @@ def _resolve(cell: TextCell, work: _Work) -> tuple[dict, str]:
         return config, records.fingerprint(config, data, cell.model, signature)
     from asum_lib.models.loading import QUANTISATION, compute_dtype
 
-    adapter, training = _adapter(cell), training_of(cell)
+    adapter, training = _adapter(cell), training_of(cell, work.results)
     dev = DEV_DOCUMENTS[cell.scale]
     config = {
         "checkpoint": f"{cell.model}-{cell.size}" if Path(work.where).is_dir() else work.where,
@@ -190,7 +194,7 @@ def _adapter(cell: TextCell):
     return adapter_of(cell.method, cell.rank, MODULES[cell.model][cell.targets]) if cell.rank else None
 
 
-def training_of(cell: TextCell):
+def training_of(cell: TextCell, results: Path = RESULTS):
     """Hyper-parameters of a cell, None where nothing is trained."""
     from asum_lib.training.finetune import Training
 
@@ -198,7 +202,7 @@ def training_of(cell: TextCell):
         return None
     rate = cell.learning_rate
     if rate is None:
-        rate = PAPER_LEARNING_RATE[cell.method] if cell.scale == "paper" else chosen_rate(cell.corpus, cell.model, cell.method)
+        rate = PAPER_LEARNING_RATE[cell.method] if cell.scale == "paper" else chosen_rate(cell.corpus, cell.model, cell.method, results)
     return Training(learning_rate=rate, epochs=cell.epochs, batch_size=BATCH_SIZE[cell.scale])
 
 
@@ -370,6 +374,6 @@ def _train(cell: TextCell, work: _Work, loaded: summarize.Summarizer, resume, pr
     execution, start = execution_of(cell), time.perf_counter()
     train = split("train", TRAIN_DOCUMENTS[cell.scale])
     with heap.steady() if cell.scale == "paper" else nullcontext():
-        model, history = finetune(loaded, train, training_of(cell), _adapter(cell), cell.seed, evaluate, progress, execution, resume)
+        model, history = finetune(loaded, train, training_of(cell, work.results), _adapter(cell), cell.seed, evaluate, progress, execution, resume)
     train_s = kept.get("train_s", time.perf_counter() - start - evaluate_s)
     return model, history, train_s, asdict(execution) | {"train_documents": len(train.texts), "starts": kept["starts"]}

@@ -203,16 +203,20 @@ def counts(corpus: texts.TextCorpus) -> list[dict]:
     return lines
 
 
-def system_texts(corpus: texts.TextCorpus) -> dict[str, list[list[str]]]:
-    """{system: the sentences that it takes of each document}."""
-    split = [sentences_of(document, corpus.language) for document in corpus.documents]
-    most = sentences_taken(corpus.language)
-    pairs = list(zip(split, corpus.documents, strict=True))
-    return {
-        "lead3": [extractive.lead(sentences, most["lead3"]) for sentences in split],
-        "textrank": [extractive.textrank(sentences, most["textrank"]) for sentences in split],
-        "oracle": [extractive.oracle(sentences, document.reference, most["oracle"], corpus.language) for sentences, document in pairs],
-    }
+def system_texts(corpus: texts.TextCorpus) -> tuple[dict[str, list[str]], list[list[float]]]:
+    """({system: what it writes of each document}, where in each text the oracle's sentences lie: 0 first, 1 last).
+
+    A text of one sentence has no places.
+    """
+    most, written, places = sentences_taken(corpus.language), {system: [] for system in SYSTEMS}, []
+    for document in corpus.documents:
+        sentences = sentences_of(document, corpus.language)
+        positions = extractive.oracle_positions(sentences, document.reference, most["oracle"], corpus.language)
+        written["lead3"].append(" ".join(extractive.lead(sentences, most["lead3"])))
+        written["textrank"].append(" ".join(extractive.textrank(sentences, most["textrank"])))
+        written["oracle"].append(" ".join(sentences[i] for i in positions))
+        places.append([i / (len(sentences) - 1) for i in positions] if len(sentences) > 1 else [])
+    return written, places
 
 
 def sentences_taken(language: str) -> dict[str, int]:
@@ -311,9 +315,8 @@ def _systems(corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.M
         value, lo, hi = (number / scale for number in _interval(parts, wholes))
         found[name] = records.Metric(value, lo, hi, unit, "higher", signature(metric, corpus.language), len(lines))
 
-    taken = system_texts(corpus)
-    for system in SYSTEMS:
-        written = [" ".join(sentences) for sentences in taken[system]]
+    by_system, places = system_texts(corpus)
+    for system, written in by_system.items():
         scores = rouge.score(references, written, corpus.language, types=("rouge1", "rouge2", "rougeL"))
         if corpus.language == "ru":
             scores["rouge1_default"] = rouge.score(references, written, "ru", tokenizer="default", types=("rouge1",))["rouge1"]
@@ -328,13 +331,10 @@ def _systems(corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.M
             add(f"{system}.fact_recall", "fact_recall", [s.right for s in slots], [s.right + s.missed for s in slots], "%")
             for line, slot in zip(lines, slots, strict=True):
                 line[f"{system}.right"] = slot.right
-    for line, document in zip(lines, corpus.documents, strict=True):
-        sentences = sentences_of(document, corpus.language)
-        positions = extractive.oracle_positions(sentences, document.reference, sentences_taken(corpus.language)["oracle"], corpus.language)
-        line["oracle_positions"] = [round(i / (len(sentences) - 1), 4) for i in positions] if len(sentences) > 1 else []
-    number = [len(line["oracle_positions"]) for line in lines]
-    if sum(number):
-        add(POSITION, POSITION, [sum(line["oracle_positions"]) for line in lines], number, "0 first sentence, 1 last", 100)
+    for line, own in zip(lines, places, strict=True):
+        line["oracle_positions"] = [round(place, 4) for place in own]
+    if any(places):
+        add(POSITION, POSITION, [sum(own) for own in places], [len(own) for own in places], "0 first sentence, 1 last", 100)
     return found
 
 

@@ -458,3 +458,56 @@ def all_cells(table: str, scale: str = "mini", results: Path = RESULTS) -> objec
     return HTML(
         to_html_datatable(frame, allow_html=True, showIndex=False, paging=False, scrollX=True, scrollY="32em", scrollCollapse=True, connected=False)
     )
+
+
+def findings(scale: str = "mini", results: Path = RESULTS) -> object:
+    """What the tables say, in a few sentences made from their records."""
+    from IPython.display import HTML
+
+    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    pairs = text_tables.combinations(scale)
+
+    def row(pair: tuple[str, str], **cell) -> Row | None:
+        found = text_tables.find(every, *pair, **cell)
+        return found if found and found.measured else None
+
+    def changes(text: str, a: dict, b: dict) -> str:
+        there = [pair for pair in pairs if row(pair, **a) and row(pair, **b)]
+        found = [text_tables.difference(row(pair, **a), row(pair, **b), "rouge1") for pair in there]
+        ties = [", a tie" if p >= 1 - stats.LEVEL else "" for p in stats.holm([one.p for one in found])]
+        said = [
+            f"{_pair(pair)} {_signed(one.value)} ({_signed(one.lo)} to {_signed(one.hi)}{tie})"
+            for pair, one, tie in zip(there, found, ties, strict=True)
+        ]
+        return f"<li>{text}: {'; '.join(said)}.</li>" if said else ""
+
+    def levels(text: str, cell: dict) -> str:
+        said = [f"{_pair(pair)} {text_tables.interval(row(pair, **cell), 'rouge1')[0]:.1f}" for pair in pairs if row(pair, **cell)]
+        return f"<li>{text}: {', '.join(said)}.</li>" if said else ""
+
+    items = [
+        levels("ROUGE-1 before fine-tuning", {"method": "none"}),
+        levels("After full fine-tuning", {"method": "full"}),
+        changes("AdaLoRA against LoRA, both of rank 16, in points of ROUGE-1", {"method": "adalora"}, {"method": "lora"}),
+        changes("AdaLoRA of rank 16 against full fine-tuning", {"method": "adalora"}, {"method": "full"}),
+        changes("LoRA of rank 16 against full fine-tuning", {"method": "lora"}, {"method": "full"}),
+        changes("LoRA of rank 64 against rank 4", {"method": "lora", "rank": 64}, {"method": "lora", "rank": 4}),
+        changes("LoRA on int4 weights (QLoRA) against LoRA in full precision", {"method": "lora", "precision": "int4"}, {"method": "lora"}),
+        changes("LoRA on int8 weights against LoRA in full precision", {"method": "lora", "precision": "int8"}, {"method": "lora"}),
+    ]
+    if not any(items):
+        return _nothing_yet()
+    trained = [found for found in every if found.measured and found.cell["method"] != "none"]
+    counts = sorted({len(found.measured) for found in trained})
+    steps = sorted({record.history[-1]["step"] for found in trained for _, record in found.measured if record.history})
+    documents = sorted({record.metrics["rouge1"].n for found in every for _, record in found.measured})
+    shown = [f"{' to '.join(map(str, dict.fromkeys((each[0], each[-1]))))}" for each in (counts, steps, documents)] if trained else []
+    if shown:
+        items.append(
+            f"<li>{shown[0]} training runs of {shown[1]} steps a trained cell; {shown[2]} test documents. Ties are Holm-corrected within a line.</li>"
+        )
+    return HTML(f'<ul class="asum-findings">{"".join(items)}</ul>')
+
+
+def _pair(pair: tuple[str, str]) -> str:
+    return f"{MODEL_NAMES[pair[1]]} on {pair[0]}"

@@ -79,7 +79,7 @@ def test_a_row_takes_lists(precisions):
         (("huge", "int8", "none"), {}, "unknown size 'huge': choose from tiny, base, small, medium, large"),
         (("tiny", "int2", "none"), {}, "unknown precision 'int2': choose from fp32, bf16, int8, int4, int4-dq, fp4"),
         (("tiny", "int8", "dora"), {}, "unknown method 'dora': choose from none, lora, adalora, adalora-inactive, full"),
-        (("tiny", "int8", "lora"), {"rate": "2"}, "unknown rate '2': choose from 1/40, 1"),
+        (("tiny", "int8", "lora"), {"rate": "2"}, "unknown rate '2': choose from 1, 1/4, 1/10, 1/40, 1/100"),
         (("tiny", "int8", "lora"), {"scale": "midi"}, "unknown scale 'midi': choose from mini, paper"),
         (("tiny", "int8", "full"), {}, "method 'full' cannot train int8 weights"),
         (("tiny", "int8", "lora"), {"seed": -1}, "seed -1 is not a whole number of 0 or more"),

@@ -14,7 +14,7 @@ SIZES = ("tiny", "base", "small", "medium", "large")  # the paper's, and the min
 PAPER_SIZES = (*SIZES, "large-v2", "large-v3", "turbo", "tiny.en", "base.en", "small.en", "medium.en")  # what scale `paper` can run
 PRECISIONS = ("fp32", "bf16", "int8", "int4", "int4-dq", "fp4")
 METHODS = ("none", "lora", "adalora", "adalora-inactive", "full")
-RATES = ("1/40", "1")  # fine-tuning rate as a fraction of the pre-training rate; 1/40 is the paper's rule
+RATES = ("1", "1/4", "1/10", "1/40", "1/100")  # fine-tuning rate as a fraction of the pre-training rate; 1/40 is the paper's rule
 PAPER_RATE = "1/40"
 RANK = 8
 EPOCHS = 6  # the paper's
@@ -25,6 +25,8 @@ TABLE_OF = {
     "mini": {"howto": "whisper_wer", "howto-source": "whisper_source", "digits": "whisper_digits"},
     "paper": {"how2": "whisper_wer", "librispeech": "whisper_librispeech", "slue-voxpopuli": "whisper_slue-voxpopuli"},
 }
+LEARNING_RATES = "learning_rates"  # the table whose cells are also tried on the source at every epoch: what is forgotten
+SOURCE_OF = {"howto": "howto-source"}  # corpus to adapt to: corpus that the model was pre-trained on
 DEFAULT_CORPUS = {"mini": "howto", "paper": "librispeech"}
 MEMORY = "memory"  # the table whose cells are not of speech: `memory_table`
 FORMAT_CHECK = "format_check"  # tables of checkpoints with random weights: their records show that a path runs, and nothing else
@@ -75,10 +77,12 @@ def make_cell(
     model: str = "whisper",
     split: str = "test",
     format_check: bool = False,
+    forgetting: bool = False,
 ) -> Cell:
     """Validate and resolve one cell; raises `InputError` with the choices. What trains nothing has neither rank, rate nor seed.
 
-    `corpus` is the scale's own by default. With `format_check` the cell belongs to no table of the study.
+    `corpus` is the scale's own by default. With `format_check` the cell belongs to no table of the study, with
+    `forgetting` to the table of learning rates, whose cells are tried on the source too after every epoch.
     """
     choose("scale", scale, SCALES)
     choose("size", size, SIZES if scale == "mini" else PAPER_SIZES)
@@ -88,6 +92,8 @@ def make_cell(
     choose("rate", rate, RATES)
     if method == "full" and precision not in ("fp32", "bf16"):
         raise InputError(f"method 'full' cannot train {precision} weights: choose precision fp32 or bf16, or method lora or adalora")
+    if forgetting and corpus not in SOURCE_OF:
+        raise InputError(f"corpus {corpus!r}: what is forgotten is known for {', '.join(SOURCE_OF)} alone, whose source is generated")
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed {seed!r} is not a whole number of 0 or more")
     if not isinstance(epochs, int) or epochs < 1:
@@ -95,7 +101,7 @@ def make_cell(
     adapter = method in ("lora", "adalora", "adalora-inactive")
     trained = method != "none"
     return Cell(
-        table=_table(corpus, scale, format_check),
+        table=LEARNING_RATES if forgetting else _table(corpus, scale, format_check),
         scale=scale,
         model=model,
         size=size,

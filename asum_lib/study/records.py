@@ -30,8 +30,9 @@ PARAMS = ("total", "trainable", "kept_rank_mean")
 MORE_PARAMS = ("kept", "kept_ranks")  # of text cells: trained numbers that the finished model needs, and {module: rank kept}
 TIME_S = ("load", "train", "evaluate")
 EPOCH = ("epoch", "step", "train_loss", "dev_wer_pct", "dev_errors", "dev_words", "kept_rank_mean")  # epoch 0: before training
+FORGETTING_EPOCH = (*EPOCH, "source_wer_pct", "source_errors", "source_words")  # of the table of learning rates: dev of the source too
 TEXT_EPOCH = ("epoch", "step", "train_loss", "dev_loss", "kept_rank_mean")
-EPOCHS = (EPOCH, TEXT_EPOCH)  # a row of a history has the keys of one of them
+EPOCHS = (EPOCH, FORGETTING_EPOCH, TEXT_EPOCH)  # a row of a history has the keys of one of them
 SAMPLES = ("path", "sha256", "n")
 PROVENANCE = [
     "command",

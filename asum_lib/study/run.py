@@ -22,7 +22,7 @@ from asum_lib.measure import wer
 from asum_lib.models import ladder
 from asum_lib.paths import cache
 from asum_lib.study import records
-from asum_lib.study.cells import Cell
+from asum_lib.study.cells import LEARNING_RATES, SOURCE_OF, Cell
 from asum_lib.training import processes
 from asum_lib.training.adapters import adapter_of
 
@@ -98,6 +98,11 @@ class _Row:
         if split not in self._corpora:
             self._corpora[split] = load_corpus(self.corpus_name, split, progress=self.progress)
         return self._corpora[split]
+
+    @cached_property
+    def source(self) -> "_Row":
+        """The same model with the corpus that it was pre-trained on."""
+        return _Row(self.where, self.scale, SOURCE_OF[self.corpus_name], self.model, self.progress)
 
     def features(self, split: str):
         """Log-mel features of a split, `corpora.features.Features`."""
@@ -208,7 +213,15 @@ def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
         config["training_text"] = "lower case" if all_capitals(row.corpus("train").texts) else "as it is"
     splits = ("train", "dev", cell.split) if training else (cell.split,)
     data = {split: _corpus_fingerprint(split, row) for split in splits}
+    if source := source_of(cell):
+        config["source"] = source
+        data["source dev"] = generated_fingerprint(source, "dev")
     return config, records.fingerprint(config, data, row.checksum, wer.signature(normalizer_of(cell.corpus)))
+
+
+def source_of(cell: Cell) -> str | None:
+    """The corpus that the cell's model was pre-trained on, if the cell is to be tried on it after every epoch."""
+    return SOURCE_OF[cell.corpus] if cell.table == LEARNING_RATES and cell.method != "none" else None
 
 
 def _corpus_fingerprint(split: str, row: _Row) -> str:
@@ -314,6 +327,9 @@ def _command(cell: Cell, model: str | None) -> str:
     if model:
         given["model"] = model
     started = f"accelerate launch --multi_gpu --num_processes {processes.world()} -m asum_lib measure" if processes.world() > 1 else "asum run"
+    if cell.table == LEARNING_RATES:
+        rates, seeds = given.get("rates", '["1"]'), given.get("seeds", "[0]")
+        return f"{started} learning_rates -p size={cell.size} -p 'methods=[\"{cell.method}\"]' -p 'rates={rates}' -p 'seeds={seeds}'"
     return f"{started} whisper_quant " + " ".join(f"-p '{name}={value}'" for name, value in given.items())
 
 
@@ -390,6 +406,7 @@ def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, lis
 
     train, train_features = row.corpus("train"), row.features("train").whole_utterances()
     dev, dev_features = row.corpus("dev"), row.features("dev")
+    source = (row.source.features("dev"), row.source.corpus("dev")) if source_of(cell) else None
     spoken = [text.lower() for text in train.texts] if all_capitals(train.texts) else train.texts
     texts = [spoken[index] for index in train_features.utterances]
     if left_out := len(train.utterances) - len(texts):  # a window of a longer utterance has no transcript of its own
@@ -402,15 +419,20 @@ def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, lis
         nonlocal evaluate_s
         start = time.perf_counter()
         kept["starts"] = sorted({*kept.get("starts", []), started_at})
-        hypotheses = _hear(cell, current, speech.tokenizer, dev_features, progress)
-        counts = wer.count_errors(dev.texts, hypotheses, normalizer_of(cell.corpus))
         epoch = len({sample["epoch"] for sample in kept["samples"]})
-        for utterance, hypothesis, count in zip(dev.utterances, hypotheses, counts, strict=True):
-            errors = {"errors": count.errors, "words": count.words}
-            kept["samples"].append({"split": "dev", "epoch": epoch, "id": utterance.id, "hypothesis": hypothesis} | errors)
-        totals = {"dev_errors": sum(c.errors for c in counts), "dev_words": sum(c.words for c in counts)}
+        totals = {}
+        for name, (heard, corpus) in {"dev": (dev_features, dev), "source": source or (None, None)}.items():
+            if corpus is None:
+                continue
+            hypotheses = _hear(cell, current, speech.tokenizer, heard, progress)
+            counts = wer.count_errors(corpus.texts, hypotheses, normalizer_of(cell.corpus))
+            for utterance, hypothesis, count in zip(corpus.utterances, hypotheses, counts, strict=True):
+                errors = {"errors": count.errors, "words": count.words}
+                kept["samples"].append({"split": name, "epoch": epoch, "id": utterance.id, "hypothesis": hypothesis} | errors)
+            totals |= {f"{name}_errors": sum(c.errors for c in counts), f"{name}_words": sum(c.words for c in counts)}
+            totals[f"{name}_wer_pct"] = wer.wer_pct(counts)
         evaluate_s += time.perf_counter() - start
-        return totals | {"dev_wer_pct": wer.wer_pct(counts)}
+        return totals
 
     execution = execution_of(cell)
     start = time.perf_counter()

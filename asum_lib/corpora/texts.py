@@ -55,12 +55,12 @@ class TextCorpus:
 
 
 DOMAIN_OF = {  # corpus name: (generator, domain)
-    "howto-text": ("howto_text", "target"),
-    "howto-text-source": ("howto_text", "source"),
+    "howto-text": ("articles", "target"),
+    "howto-text-source": ("articles", "source"),
     "news-ru": ("news", "target"),
     "news-ru-source": ("news", "source"),
 }
-LANGUAGE_OF = {"howto_text": "en", "news": "ru"}
+LANGUAGE_OF = {"articles": "en", "news": "ru"}
 NAMES = tuple(DOMAIN_OF)
 
 

@@ -221,6 +221,16 @@ def test_importing_the_module_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
 
 
+@pytest.mark.parametrize("name", texts.NAMES)
+def test_a_generated_reference_states_its_key_facts_and_no_other(name):
+    """The generator's facts and its lexicon agree with the text: otherwise the best summary would have faults."""
+    lexicon = texts.lexicon(name)
+    for document in texts.load_texts(name, "test").documents[:200]:
+        wanted = sum(fact.key for fact in document.facts)
+        assert summaries.slot_counts(document.reference, document.facts, lexicon) == summaries.SlotCounts(wanted, 0, 0, 0), document.id
+        assert summaries.find_facts(document.text, lexicon) >= {(fact.kind, fact.value) for fact in document.facts}, document.id
+
+
 # How it is shown -------------------------------------------------------------------------------------------------------
 
 

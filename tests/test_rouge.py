@@ -1,5 +1,6 @@
 import doctest
 import json
+import random
 import subprocess
 import sys
 from fractions import Fraction
@@ -76,6 +77,22 @@ def test_identical_texts_score_1(language, text):
 
 def test_one_word_has_no_bigram_even_against_itself():
     assert f1("нефть", "нефть", kind="rouge2") == 0.0
+
+
+def test_russian_scores_are_those_of_its_letters_written_in_latin():
+    """Every Cyrillic letter as a Latin letter and a digit of its own: what rouge_score then gives by itself is what `unicode` gives of Russian."""
+    letters = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"
+    code = {letter: "abcdefghijk"[i // 10] + str(i % 10) for i, letter in enumerate(letters)}
+    rng = random.Random(5)
+    words = ["".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(12)]
+    pairs = [[" ".join(rng.choices(words, k=rng.randint(0, 14))) for _ in range(2)] for _ in range(200)]
+    latin = [["".join(code.get(letter, letter) for letter in text) for text in pair] for pair in pairs]
+    kinds = ("rouge1", "rouge2", "rougeL")
+    ours = score([pair[0] for pair in pairs], [pair[1].upper() for pair in pairs], "ru", types=kinds)
+    theirs = [RougeScorer(list(kinds)).score(*pair) for pair in latin]
+    for kind in kinds:
+        assert ours[kind].tolist() == [scores[kind].fmeasure for scores in theirs]
+        assert 0 < ours[kind].mean() < 1
 
 
 def test_the_best_of_several_references_counts_for_each_type_by_itself():

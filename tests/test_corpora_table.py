@@ -124,6 +124,13 @@ def test_a_record_of_another_text_is_made_again(made_up, tmp_path, monkeypatch):
     assert measured(tmp_path).record.metrics["documents"].value == 3
 
 
+def test_a_record_of_another_lexicon_is_made_again(made_up, tmp_path, monkeypatch):
+    """The facts that a summary states are looked up in it."""
+    assert measured(tmp_path).record.metrics["lead3.fact_recall"].value == pytest.approx(200 / 3)
+    monkeypatch.setattr(texts, "lexicon", lambda name: {"tool": LEXICON["tool"] | {"oven": ("rained", "oven")}})
+    assert measured(tmp_path).record.metrics["lead3.fact_recall"].value == pytest.approx(100)
+
+
 def test_a_limit_takes_the_first_documents_and_is_in_the_name(made_up, tmp_path):
     row = measured(tmp_path, limit=1)
     assert row.path == tmp_path / "results" / "mini" / "corpora" / "howto-text-test-first1.json"
@@ -249,7 +256,7 @@ def test_the_tables_show_what_was_measured(made_up, tmp_path):
 def test_findings_are_written_from_the_values(made_up, tmp_path):
     measured(tmp_path)
     assert text(render_corpora.findings(corpora_table.rows(results=tmp_path / "results"))) == (
-        "howto-text : a summary is 30% of its text in words, and 50 % of its word pairs are not in it. "
+        "howto-text : a summary is 30 % of its text in words, and 50 % of its word pairs are not in it. "
         "The first three sentences reach ROUGE-1 28.2, chosen sentences at least 53.0."
     )
 

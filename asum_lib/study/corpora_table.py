@@ -249,7 +249,8 @@ def read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: s
     every = ("documents", *STATISTICS, *VOCABULARY, POSITION, *SYSTEM_METRICS)
     signatures = " ".join(signature(metric, corpus.language) for metric in every)
     config = {"language": corpus.language, "sentences": sentences_taken(corpus.language), "draws": _draws(len(corpus.documents))}
-    own = records.fingerprint(cell.as_dict() | config, {"corpus": corpus.fingerprint}, "none", signatures)
+    data = {"corpus": corpus.fingerprint, "lexicon": _lexicon(corpus)}
+    own = records.fingerprint(cell.as_dict() | config, data, "none", signatures)
     if path.is_file() and (record := records.read(path)).fingerprint == own:
         return record
     started_at, start = records.now(), time.perf_counter()
@@ -281,6 +282,10 @@ def read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: s
     return records.write(record, path, lines if cell.split in SYSTEM_SPLITS else [])
 
 
+def _lexicon(corpus: texts.TextCorpus) -> dict | None:
+    return texts.lexicon(corpus.name) if corpus.name in texts.NAMES else None
+
+
 def _draws(documents: int) -> int:
     return min(stats.DRAWS, max(200, MOST_DRAWN // max(documents, 1)))
 
@@ -308,7 +313,7 @@ def _statistics(corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, record
 def _systems(corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
     """The metrics of the extractive systems; adds their values to the rows of the documents."""
     references = [document.reference for document in corpus.documents]
-    lexicon = texts.lexicon(corpus.name) if corpus.name in texts.NAMES else None
+    lexicon = _lexicon(corpus)
     found = {}
 
     def add(name, metric, parts, wholes, unit, scale=1):

@@ -147,7 +147,7 @@ def findings(rows: list[dict] | None = None, split: str = "test") -> object:
         if None in (novelty, compression, lead, oracle):
             continue
         lines.append(
-            f"<li><strong>{html.escape(corpus)}</strong>: a summary is {1 / compression['value']:.0%} of its text in words, and "
+            f"<li><strong>{html.escape(corpus)}</strong>: a summary is {100 / compression['value']:.0f} % of its text in words, and "
             f"{novelty['value']:.0f} % of its word pairs are not in it. The first three sentences reach ROUGE-1 {lead['value']:.1f}, "
             f"chosen sentences at least {oracle['value']:.1f}.</li>"
         )

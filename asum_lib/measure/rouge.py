@@ -64,8 +64,8 @@ def score(
     """{type: F1 in [0, 1] of every document, in the order given}.
 
     A reference is one text, or a list of texts, of which the one with the highest F1 counts, for each type by itself (as
-    rouge_score's `score_multi`). `language` (en or ru) chooses the tokenizer, where none is named, the stemmer and the
-    abbreviations that end no sentence. Raises `InputError` where the lists differ in length or a name is unknown.
+    rouge_score's `score_multi`). `language` (en or ru) chooses the tokenizer, where none is named, and the abbreviations that
+    end no sentence. `stemmer` is Porter's, of English. Raises `InputError` where the lists differ in length or a name is unknown.
     """
     if len(references) != len(predictions):
         raise InputError(f"{len(references)} references but {len(predictions)} predictions: give one prediction a reference")
@@ -112,7 +112,8 @@ def signature(metric: str, language: str, *, tokenizer: str | None = None, stemm
     choose("ROUGE type", metric, TYPES)
     choose("use of references", references, ("one", "max"))
     tokenizer = _tokenizer_name(language, tokenizer)
-    stem = _stemmer_name(tokenizer, language) if stemmer else "no"
+    _check_stemmer(tokenizer, language, stemmer)
+    stem = "porter" if stemmer else "no"
     sentences = f"{SENTENCES}.{language}" if metric == "rougeLsum" else "no"
     several = "|refs:max" if references == "max" else ""
     return f"{metric}|tok:{tokenizer}|stem:{stem}|lsum:{sentences}{several}|scorer:rouge_score-{version('rouge_score')}"
@@ -165,26 +166,18 @@ def _tokenizer_name(language: str, tokenizer: str | None) -> str:
     return DEFAULT_TOKENIZER[language] if tokenizer is None else choose("ROUGE tokenizer", tokenizer, TOKENIZERS)
 
 
-def _stemmer_name(tokenizer: str, language: str) -> str:
-    """rouge_score's own tokenizer stems as English whatever the language is."""
-    return "porter" if tokenizer == "default" or language == "en" else "snowball-ru"
+def _check_stemmer(tokenizer: str, language: str, stemmer: bool) -> None:
+    if stemmer and tokenizer == "unicode" and language != "en":
+        raise InputError(f"stemmer with tokenizer 'unicode' in language {language!r}: there is one of English alone, leave it out")
 
 
 @cache
 def _tokenizer(name: str, language: str, stemmer: bool):
-    if name == "default":
-        from rouge_score.tokenizers import DefaultTokenizer
+    from rouge_score.tokenizers import DefaultTokenizer
 
-        return DefaultTokenizer(use_stemmer=stemmer)
-    if not stemmer:
-        return _UnicodeTokenizer(None)
-    if _stemmer_name(name, language) == "porter":
-        from nltk.stem.porter import PorterStemmer
-
-        return _UnicodeTokenizer(PorterStemmer().stem)
-    from nltk.stem.snowball import RussianStemmer
-
-    return _UnicodeTokenizer(RussianStemmer().stem)
+    _check_stemmer(name, language, stemmer)
+    own = DefaultTokenizer(use_stemmer=stemmer)
+    return own if name == "default" else _UnicodeTokenizer(own._stemmer.stem if stemmer else None)
 
 
 @cache

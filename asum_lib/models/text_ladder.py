@@ -32,8 +32,8 @@ class TextRung:
 
 
 RUNGS = {
-    "t5": TextRung("t5", 128, 256, 2, 4, 2_000, ("howto-text-source",), steps=4_500, peak_lr=2e-3),
-    "mbart": TextRung("mbart", 128, 256, 2, 4, 4_000, ("howto-text-source", "news-ru-source"), steps=6_000, peak_lr=2e-3),
+    "t5": TextRung("t5", 128, 256, 2, 4, 2_000, ("howto-text-source",), steps=3_200, peak_lr=2e-3),
+    "mbart": TextRung("mbart", 128, 256, 2, 4, 4_000, ("howto-text-source", "news-ru-source"), steps=3_200, peak_lr=2e-3),
 }
 MAX_POSITIONS = 512
 # What a text can be spelled with, whatever the corpora hold.

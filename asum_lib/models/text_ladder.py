@@ -3,8 +3,10 @@
 Both are the real classes; only the numbers in their configurations are small. T5 knows English, mBART English and Russian.
 """
 
-import json
+import io
 import string
+import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,8 @@ RUNGS = {
     "mbart": TextRung("mbart", 128, 256, 2, 4, 4_000, ("howto-text-source", "news-ru-source"), steps=3_200, peak_lr=2e-3),
 }
 MAX_POSITIONS = 512
+SPACE = "▁"  # SentencePiece's mark of a word's beginning
+LONGEST_PART = 8  # of a word, in letters
 # What a text can be spelled with, whatever the corpora hold.
 ALPHABET = (
     string.ascii_letters + string.digits + string.punctuation + "абвгдеёжзийклмнопрстуфхцчшщъыьэюя" + "АБВГДЕЁЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ" + "«»—–№"
@@ -49,13 +53,9 @@ def checkpoint(model: str) -> Path:
 
 def tokenizer(model: str, texts: Iterable[str]):
     """A `T5Tokenizer` or `MBart50Tokenizer` over pieces that SentencePiece's unigram algorithm (Kudo 2018) finds in `texts`."""
-    from tokenizers import SentencePieceUnigramTokenizer
     from transformers import MBart50Tokenizer, T5Tokenizer
 
-    unigram = SentencePieceUnigramTokenizer()
-    options = {"vocab_size": RUNGS[model].pieces, "unk_token": "<unk>", "special_tokens": ["<unk>"], "initial_alphabet": list(ALPHABET)}
-    unigram.train_from_iterator(texts, show_progress=False, **options)
-    pieces = [(piece, score) for piece, score in _pieces(unigram) if piece != "<unk>"]
+    pieces = _pieces(model, texts)
     if model == "t5":
         sentinels = [(f"<extra_id_{number}>", 0.0) for number in reversed(range(SENTINELS))]
         return T5Tokenizer(vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *pieces, *sentinels], extra_ids=SENTINELS)
@@ -97,5 +97,37 @@ def untrained(model: str, tokens):
     return MBartForConditionalGeneration(config)
 
 
-def _pieces(unigram) -> list[tuple[str, float]]:
-    return [tuple(entry) for entry in json.loads(unigram._tokenizer.to_str())["model"]["vocab"]]
+def _pieces(model: str, texts: Iterable[str]) -> list[tuple[str, float]]:
+    """(piece, score) as SentencePiece finds them, without its own special ones.
+
+    Left to itself it takes as candidates what occurs in several *different* words, and so no whole word of a small vocabulary,
+    however often it is written. It is given all words and parts of words with their counts instead.
+    """
+    import sentencepiece
+
+    words = Counter(word for text in texts for word in text.split())
+    seeds = Counter({f"{SPACE}{word}": count * (len(word) + 1) for word, count in words.items()})
+    for word, count in words.items():
+        word = SPACE + word
+        for start in range(len(word)):
+            for stop in range(start + 2, min(start + LONGEST_PART, len(word)) + 1):
+                if stop - start < len(word):
+                    seeds[word[start:stop]] += count * (stop - start)
+    written = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "seeds.tsv"
+        table.write_text("".join(f"{piece}\t{score}\n" for piece, score in seeds.most_common()), encoding="utf-8")
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(word for word, count in words.items() for _ in range(count)),
+            model_writer=written,
+            seed_sentencepieces_file=str(table),
+            vocab_size=RUNGS[model].pieces,
+            hard_vocab_limit=False,
+            required_chars=ALPHABET,
+            normalization_rule_name="identity",
+            num_threads=1,
+            minloglevel=2,
+        )
+    found = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    numbers = range(found.get_piece_size())
+    return [(found.id_to_piece(n), found.get_score(n)) for n in numbers if not (found.is_unknown(n) or found.is_control(n))]

@@ -1,7 +1,9 @@
 """Pre-training of a mini text model on the source domains: `asum pretrain t5-mini`, `asum pretrain mbart-mini`.
 
-Three batches of four are documents with their summaries. The fourth is text to restore, as each family learns it: T5 fills in
-spans that a sentinel stands for (Raffel et al. 2020), mBART writes out a text in which spans are one mask (Liu et al. 2020).
+Two batches of three are documents of the source with their summaries. The third is text to restore, as each family learns it: T5
+fills in spans that a sentinel stands for (Raffel et al. 2020), mBART writes out a text in which spans are one mask (Liu et al.
+2020). That text is of both domains, paragraphs and summaries by themselves: as a real model has read the words of any domain,
+but which summary belongs to which document of the target it is never shown.
 A run saves its whole state every 500 steps in the cache folder and goes on from there when started again.
 """
 
@@ -21,12 +23,13 @@ BATCH_SIZE = 16
 SAVE_EVERY = 500
 EVALUATE_EVERY = 1_000
 EVALUATED = 96  # dev documents
-NOISE_EVERY = 4
+NOISE_EVERY = 3
 NOISE_SHARE = {"t5": 0.25, "mbart": 0.3}  # of the tokens
 MEAN_SPAN_TOKENS = 3.0
 RESTORED_PARAGRAPHS = 2
+RESTORED_SUMMARIES = 0.5  # share of the texts to restore that are summaries
 POOL = 16  # batches whose texts are sorted by length together
-TOKENIZER_TEXTS = 4_000  # documents of each corpus that the pieces are found in
+TOKENIZER_TEXTS = 4_000  # first documents of each corpus, in whose texts and summaries the pieces are found
 
 
 def pretrain(model: str, folder: Path | None = None, steps: int | None = None, seed: int = 0, progress: Callable[[str], None] = print) -> Path:
@@ -37,16 +40,17 @@ def pretrain(model: str, folder: Path | None = None, steps: int | None = None, s
     steps = steps or rung.steps
     torch.manual_seed(seed)
     corpora = [load_texts(name, "train") for name in rung.corpora]
-    tokens = text_ladder.tokenizer(model, _texts(corpora))
+    read = [*corpora, *(load_texts(name.removesuffix("-source"), "train") for name in rung.corpora)]
+    tokens = text_ladder.tokenizer(model, list(_texts(read)))
     network = text_ladder.untrained(model, tokens)
     optimizer = torch.optim.AdamW(network.parameters(), lr=rung.peak_lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rung.peak_lr, total_steps=steps, pct_start=0.1)
     objects = {"model": network, "optimizer": optimizer, "schedule": schedule}
 
-    digest = "-".join(corpus.fingerprint[:8] for corpus in corpora)
+    digest = "-".join(corpus.fingerprint[:8] for corpus in read)
     state_path = cache() / "pretrain" / f"{model}-mini-{steps}-s{seed}-{digest}.pt"
     done = restore_state(state_path, objects)
-    batches = _mixed(model, tokens, corpora, seed)
+    batches = _mixed(model, tokens, corpora, read, seed)
     started, losses = time.monotonic(), {"summary": [], "text": []}
     for step, (kind, sources, targets) in itertools.islice(enumerate(batches), done, steps):
         network.train()
@@ -83,8 +87,10 @@ def _texts(corpora: list[TextCorpus]) -> Iterator[str]:
             yield document.reference
 
 
-def _mixed(model: str, tokens, corpora: list[TextCorpus], seed: int) -> Iterator[tuple[str, list[list[int]], list[list[int]]]]:
-    """(kind, sources, targets) batch by batch, the corpora in turn."""
+def _mixed(
+    model: str, tokens, corpora: list[TextCorpus], read: list[TextCorpus], seed: int
+) -> Iterator[tuple[str, list[list[int]], list[list[int]]]]:
+    """(kind, sources, targets) batch by batch: summaries of `corpora`, text to restore of what was `read`, each in turn."""
     sources, targets, orders = [], [], []
     for corpus in corpora:
         speak(tokens, corpus.language)
@@ -93,11 +99,12 @@ def _mixed(model: str, tokens, corpora: list[TextCorpus], seed: int) -> Iterator
         orders.append(_endless([len(source) for source in sources[-1]], seed))
     for step in itertools.count():
         if step % NOISE_EVERY == NOISE_EVERY - 1:
-            number = step // NOISE_EVERY % len(corpora)
             rng = np.random.default_rng([seed, step])
-            yield "text", *_noisy(model, tokens, corpora[number], next(orders[number]), rng)
+            corpus = read[step // NOISE_EVERY % len(read)]
+            items = rng.choice(len(corpus.documents), BATCH_SIZE, replace=False)
+            yield "text", *_noisy(model, tokens, corpus, items, rng)
         else:
-            number = step % len(corpora)
+            number = (step - step // NOISE_EVERY) % len(corpora)
             items = next(orders[number])
             yield "summary", [sources[number][item] for item in items], [targets[number][item] for item in items]
 
@@ -124,11 +131,12 @@ def _endless(lengths: list[int], seed: int) -> Iterator[np.ndarray]:
 
 
 def _noisy(model: str, tokens, corpus: TextCorpus, items, rng: np.random.Generator) -> tuple[list[list[int]], list[list[int]]]:
-    """Two neighbouring paragraphs of each document with spans taken out, and what is to be written for them."""
+    """Two neighbouring paragraphs of each document, or its summary, with spans taken out, and what is to be written for them."""
     speak(tokens, corpus.language)
     sources, targets = [], []
     for item in items:
-        paragraphs = corpus.documents[item].paragraphs
+        document = corpus.documents[item]
+        paragraphs = document.summary if rng.random() < RESTORED_SUMMARIES else document.paragraphs
         first = int(rng.integers(max(1, len(paragraphs) - RESTORED_PARAGRAPHS + 1)))
         whole = tokens(" ".join(paragraphs[first : first + RESTORED_PARAGRAPHS])).input_ids
         source, target = (corrupt if model == "t5" else mask_spans)(whole, tokens, rng, NOISE_SHARE[model])

@@ -526,9 +526,14 @@ def status(scale: str = "mini", results: Path = RESULTS) -> object:
     """For each table: cells measured, time, hardware, versions, and the records that are older than the library's code."""
     from IPython.display import HTML
 
+    from asum_lib.study import learning_rates, text_tables
+
     now, sections = records.code_digest(), []
-    for table in tables.GRIDS[scale]:
-        rows = tables.planned_rows(table, scale, results)
+    grids = {table: tables.planned_rows(table, scale, results) for table in tables.GRIDS[scale]}
+    if scale == "mini":
+        grids |= {learning_rates.LEARNING_RATES: learning_rates.gather(results)}
+        grids |= {table: text_tables.planned_rows(table, scale, results) for table in text_tables.table_names(scale) if table != text_tables.RANKS_TABLE}
+    for table, rows in grids.items():
         found = [entry for row in rows for entry in row.found]
         provenances = [record.provenance for _, record in found]
         days = sorted(provenance["finished_at"][:10] for provenance in provenances)
@@ -540,7 +545,7 @@ def status(scale: str = "mini", results: Path = RESULTS) -> object:
         def each(key, provenances=provenances):
             return html.escape(", ".join(sorted({str(provenance[key] or "none") for provenance in provenances})))
 
-        versions = {", ".join(f"{name} {version}" for name, version in provenance["packages"].items()) for provenance in provenances}
+        versions = {", ".join(f"{name} {version}" for name, version in provenance["packages"].items() if version) for provenance in provenances}
         lines = {
             "records": f"{len(found)} of {sum(len(row.planned_seeds) for row in rows)} planned; {sum(r.status != 'ok' for _, r in found)} not ok",
             "measuring took": f"{minutes:.0f} min in all, with {each('threads')} thread a cell",

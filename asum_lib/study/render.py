@@ -532,7 +532,8 @@ def status(scale: str = "mini", results: Path = RESULTS) -> object:
     grids = {table: tables.planned_rows(table, scale, results) for table in tables.GRIDS[scale]}
     if scale == "mini":
         grids |= {learning_rates.LEARNING_RATES: learning_rates.gather(results)}
-        grids |= {table: text_tables.planned_rows(table, scale, results) for table in text_tables.table_names(scale) if table != text_tables.RANKS_TABLE}
+        names = [table for table in text_tables.table_names(scale) if table != text_tables.RANKS_TABLE]
+        grids |= {table: text_tables.planned_rows(table, scale, results) for table in names}
     for table, rows in grids.items():
         found = [entry for row in rows for entry in row.found]
         provenances = [record.provenance for _, record in found]

@@ -91,7 +91,9 @@ def test_the_text_is_fixed():
 
 def test_every_template_can_be_filled_for_men_and_women():
     for event in news.vocabulary()["events"].values():
-        for template in (text for part in ("background", "event", "count", "person", "amount", "summary") for text in event[part]):
+        for template in (
+            text for part in ("background", "event", "count", "person", "amount", "summary", "source_summary") for text in event.get(part, [])
+        ):
             for person, person2 in (("Волкова", "Петров"), ("Петров", "Волкова")):
                 text = news.fill(template, NAMES | {"person": person, "person2": person2, "amount2": "2 миллиона рублей"})
                 assert not re.search(r"[{}\[\]<>|]", text)

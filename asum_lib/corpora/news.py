@@ -150,7 +150,8 @@ def _document(domain: str, split: str, number: int) -> TextDocument:
         if sum(len(paragraph.split()) for paragraph in paragraphs) >= least:
             break
         paragraphs[next(places)] += f" {filler}"
-    summary = tuple(fill(template, names) for template in event["summary"])
+    style = "source_summary" if domain == "source" and home == "target" else "summary"
+    summary = tuple(fill(template, names) for template in event[style])
     return TextDocument(document_id, _TITLES[kind], tuple(paragraphs), summary, _facts(names, " ".join(summary)))
 
 

@@ -7,6 +7,7 @@ against them: ROUGE cannot tell a wrong name from a right one. What a real corpu
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -62,13 +63,31 @@ DOMAIN_OF = {  # corpus name: (generator, domain)
 }
 LANGUAGE_OF = {"articles": "en", "news": "ru"}
 NAMES = tuple(DOMAIN_OF)
+# The paper's corpora: language, and the environment variable that names the folder. They are not fetched.
+GIVEN = {"wikihow": ("en", "ASUM_WIKIHOW"), "gazeta-v1": ("ru", "ASUM_GAZETA_V1"), "gazeta-v2": ("ru", "ASUM_GAZETA_V2")}
 
 
 @lru_cache(maxsize=8)
-def load_texts(name: str, split: str) -> TextCorpus:
-    """A split (`train`, `dev`, `test`) of a corpus by its name, one of `NAMES`; made in a few seconds, the same on every machine."""
-    choose("text corpus", name, NAMES)
+def load_texts(name: str, split: str, language: str | None = None) -> TextCorpus:
+    """A split (`train`, `dev`, `test`) of a corpus by its name, or of a file or folder by its path, whose `language` is to be said.
+
+    Generated corpora (`NAMES`) are made in a few seconds, the same on every machine. Where the others lie, an environment variable says.
+    """
     choose("split", split, SPLITS)
+    if name in GIVEN:
+        from asum_lib.corpora.text_files import load_file
+
+        language, variable = GIVEN[name]
+        if not os.environ.get(variable):
+            raise InputError(f"corpus {name} is not on this machine: get it from its authors, and set {variable} to its folder")
+        return load_file(os.environ[variable], split, name, language)
+    if name not in NAMES and ("/" in name or "." in name):
+        from asum_lib.corpora.text_files import load_file
+
+        if language is None:
+            raise InputError(f"corpus {name!r}: say its language ({' or '.join(sorted(set(LANGUAGE_OF.values())))}), a file does not tell")
+        return load_file(name, split, name, language)
+    choose("text corpus", name, (*NAMES, *GIVEN))
     generator, domain = DOMAIN_OF[name]
     documents = tuple(_generator(generator).documents(domain, split))
     return TextCorpus(name, split, LANGUAGE_OF[generator], documents, fingerprint(documents))

@@ -131,10 +131,7 @@ def load(corpus: str, split: str, scale: str = "mini", language: str = "") -> te
         return texts.load_texts(corpus, split)
     if scale == "mini":
         raise InputError(f"unknown text corpus {corpus!r} at scale mini: choose from {', '.join(texts.NAMES)}, or give scale paper for a file")
-    choose("language (of a file, which does not tell)", language, rouge.DEFAULT_TOKENIZER)
-    from asum_lib.corpora import text_files
-
-    return text_files.load_file(corpus, split, language)
+    return texts.load_texts(corpus, split, language or None)
 
 
 def fill(names: Sequence[str] = texts.NAMES, results: Path = RESULTS) -> list[Row]:

@@ -53,7 +53,7 @@ class _Work:
     results: Path  # where the search for learning rates is looked for first
 
     def documents(self, split: str, count: int | None = None) -> texts.TextCorpus:
-        corpus = texts.load_texts(self.corpus, split)
+        corpus = texts.load_texts(self.corpus, split, self.language)
         wanted = [number for number in (count, self.limit) if number is not None]
         return texts.head(corpus, min([*wanted, len(corpus.documents)])) if wanted else corpus
 

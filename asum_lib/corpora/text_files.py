@@ -1,0 +1,170 @@
+"""Documents with summaries from files, as they come: Gazeta's JSON lines, WikiHow's CSV, their Parquet copies, and files of one's own.
+
+A row is {document, summary} by the first pair of column names in `COLUMNS` that it has. A list of sentences is joined; of a list
+of summaries (SciTLDR's `target`) the first one counts. Files are read row by row; every fault is one line with file and row.
+
+WikiHow's `wikihowAll.csv` has one row an article: `headline` (the steps' bold lines: the summary), `title`, `text`. Its official
+split is three lists of titles (`all_train.txt`, `all_val.txt`, `all_test.txt`) that lie beside it. As in the authors' `process.py` and in
+TensorFlow Datasets' reader, an article counts if its summary is shorter than 0.75 of its text, stray commas go, and a title is looked
+up without its spaces: that gives 157,252 / 5,599 / 5,577 articles.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from asum_lib.corpora.texts import SPLITS, TextCorpus, TextDocument, fingerprint
+from asum_lib.errors import InputError, choose
+
+COLUMNS = (  # (document, summary)
+    ("text", "summary"),
+    ("document", "summary"),
+    ("article", "highlights"),
+    ("text", "headline"),
+    ("source", "target"),
+)
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+SPLIT_WORDS = {"train": ("train",), "dev": ("dev", "val", "validation", "valid"), "test": ("test",)}
+SUMMARY_SHARE = 0.75  # of its text, in characters: WikiHow's articles with longer summaries are left out
+WIKIHOW = "wikihowAll.csv"
+FIELD_LIMIT = 2**24  # characters of a CSV field
+
+
+def load_file(path: str | Path, split: str, name: str, language: str) -> TextCorpus:
+    """A split of a file, or of a folder with a file a split; raises `InputError` with file and row for what is wrong.
+
+    A single file that names no split in its own name is all test.
+    """
+    choose("split", split, SPLITS)
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"corpus {path}: no such file or folder")
+    if path.name == "wikihowSep.csv":
+        raise InputError(f"{path}: this is WikiHow by paragraphs, whose summaries are single steps: give {WIKIHOW}")
+    wikihow = path / WIKIHOW if path.is_dir() else path
+    rows = _wikihow(wikihow, split) if wikihow.name == WIKIHOW and wikihow.is_file() else (row for file in _files(path, split) for row in _rows(file))
+    documents = tuple(_documents(rows, split))
+    if not documents:
+        raise InputError(f"{path}: no document of split {split!r}")
+    return TextCorpus(name, split, language, documents, fingerprint(documents))
+
+
+def _files(path: Path, split: str) -> list[Path]:
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise InputError(f"{path}: cannot read {path.suffix or 'a file without suffix'}: give {', '.join(SUFFIXES)}")
+        named = _split_of(path)
+        if (named or "test") != split:
+            raise InputError(f"{path}: no document of split {split!r}, its name says {named or 'nothing, so all of it is test'}")
+        return [path]
+    found = sorted(file for suffix in SUFFIXES for file in path.rglob(f"*{suffix}") if _split_of(file) == split)
+    if not found:
+        raise InputError(
+            f"{path}: no file of split {split!r}: its name should hold {' or '.join(SPLIT_WORDS[split])} and end in {', '.join(SUFFIXES)}"
+        )
+    kinds = {file.suffix for file in found}
+    if len(kinds) > 1:
+        raise InputError(f"{path}: split {split!r} is there as {' and '.join(sorted(kinds))}: leave one of them")
+    return found
+
+
+def _split_of(file: Path) -> str | None:
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    return next((split for split, known in SPLIT_WORDS.items() if set(known) & set(words)), None)
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict]]:
+    """(where, row) of a file: `where` names the file and the row."""
+    if file.suffix == ".parquet":
+        yield from _parquet(file)
+        return
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            yield from _csv(file, lines) if file.suffix == ".csv" else _json_lines(file, lines)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
+
+
+def _json_lines(file: Path, lines) -> Iterator[tuple[str, dict]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{file} line {number}: not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{file} line {number}: {type(row).__name__} where an object should be")
+        yield f"{file} line {number}", row
+
+
+def _csv(file: Path, lines) -> Iterator[tuple[str, dict]]:
+    csv.field_size_limit(FIELD_LIMIT)
+    reader = csv.DictReader(lines)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise InputError(f"{file} line {reader.line_num}: not as many fields as the header has ({len(reader.fieldnames)})")
+            yield f"{file} line {reader.line_num}", row
+    except csv.Error as error:
+        raise InputError(f"{file} line {reader.line_num}: not CSV ({error})") from None
+
+
+def _parquet(file: Path) -> Iterator[tuple[str, dict]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise InputError(f"{file}: not Parquet ({str(error).splitlines()[0]})") from None
+    number = 0
+    for batch in table.iter_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield f"{file} row {number}", row
+
+
+def _wikihow(file: Path, split: str) -> Iterator[tuple[str, dict]]:
+    """The articles of a split by the lists of titles beside the file; what the authors leave out is left out here."""
+    listed = file.parent / f"all_{'val' if split == 'dev' else split}.txt"
+    if not listed.is_file():
+        raise InputError(f"{file}: the list of titles {listed.name} should lie beside it: it is in the repository of the data set")
+    titles = {line.strip() for line in listed.read_text(encoding="utf-8").splitlines()}
+    for where, row in _rows(file):
+        if missing := {"headline", "title", "text"} - set(row):
+            raise InputError(f"{where}: no column {sorted(missing)[0]!r}: {WIKIHOW} has headline, title and text")
+        summary, text = row["headline"].strip(), row["text"].strip()
+        if len(summary) >= SUMMARY_SHARE * len(text) or row["title"].strip().replace(" ", "") not in titles:
+            continue
+        summary, text = summary.replace(".,", "."), re.sub(r"[.]+[\n]+[,]", ".\n", text)
+        if summary.strip():
+            yield where, {"title": row["title"].strip(), "text": text, "summary": summary}
+
+
+def _documents(rows: Iterator[tuple[str, dict]], split: str) -> Iterator[TextDocument]:
+    seen: dict[str, str] = {}
+    for number, (where, row) in enumerate(rows):
+        pair = next((columns for columns in COLUMNS if set(columns) <= set(row)), None)
+        if pair is None:
+            wanted = " or ".join(" and ".join(columns) for columns in COLUMNS)
+            raise InputError(f"{where}: columns {', '.join(map(str, row))}: one pair of {wanted} is needed")
+        text, summary = (_text(row[column], where, column, first=column == "target") for column in pair)
+        identity = str(row.get("id") or f"{split}-{number:06d}")
+        if identity in seen:
+            raise InputError(f"{where}: id {identity!r} was there before, at {seen[identity]}")
+        seen[identity] = where
+        paragraphs = tuple(line.strip() for line in text.splitlines() if line.strip())
+        lines = tuple(line.strip() for line in summary.splitlines() if line.strip())
+        yield TextDocument(identity, str(row.get("title") or ""), paragraphs, lines)
+
+
+def _text(value, where: str, column: str, first: bool) -> str:
+    """A text, or a list of sentences as one; of a list of summaries the first."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = (value[0] if value else "") if first else " ".join(value)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: {column} is {value!r:.40}, and should be a text that is not empty")
+    return value

@@ -68,7 +68,7 @@ def measure(given: dict, notebook: str | None = None) -> Row:
     elif model in SYSTEMS:
         cells = [make_text_cell(corpus, model, **fixed)]
     else:
-        rates = list(asked["learning_rates"]) or [None]
+        rates = [_number(rate) for rate in asked["learning_rates"]] or [None]
         cells = make_text_row(corpus, model, **lists, learning_rates=rates, epochs=asked["epochs"], **fixed)
         if not asked["search"]:
             cells = [*(make_text_cell(corpus, system, **fixed) for system in SYSTEMS), *cells]
@@ -79,6 +79,14 @@ def measure(given: dict, notebook: str | None = None) -> Row:
         run_text_cells(search, results=results, notebook=notebook, **options)
     paths, found = zip(*run_text_cells(cells, results=results, notebook=notebook, **options), strict=True)
     return Row(corpus, model, scale, paths, found)
+
+
+def _number(rate) -> float:
+    """A learning rate as it comes from a notebook or, as text, from the command line."""
+    try:
+        return float(rate)
+    except (TypeError, ValueError):
+        raise InputError(f"learning rate {rate!r} is not a number") from None
 
 
 def parameters(namespace: dict) -> dict:

@@ -23,8 +23,9 @@ from asum_lib.study.text_cells import CANDIDATES, RATES_TABLE, SYSTEMS, TextCell
 from asum_lib.training import processes
 from asum_lib.training.adapters import MODULES, adapter_of
 
-TRAIN_DOCUMENTS = {"mini": 800, "paper": None}  # of the target's train split; None is all
-DEV_DOCUMENTS = {"mini": 200, "paper": 500}  # whose loss is watched, and whose ROUGE decides between learning rates
+TRAIN_DOCUMENTS = {"mini": 640, "paper": None}  # of the target's train split; None is all
+DEV_DOCUMENTS = {"mini": 200, "paper": 500}  # whose ROUGE decides between learning rates
+LOSS_DOCUMENTS = {"mini": 96, "paper": 500}  # of dev, whose loss is watched by epoch
 BATCH_SIZE = {"mini": 16, "paper": 16}
 MICRO_BATCH = {"mini": None, "paper": 2}
 MAX_SOURCE_TOKENS = {"mini": 400, "paper": 600}  # at scale paper Gazeta's own limits (its authors' script)
@@ -165,7 +166,7 @@ def _resolve(cell: TextCell, work: _Work) -> tuple[dict, str]:
     from asum_lib.models.loading import QUANTISATION, compute_dtype
 
     adapter, training = _adapter(cell), training_of(cell, work.results)
-    dev = DEV_DOCUMENTS[cell.scale]
+    dev = LOSS_DOCUMENTS[cell.scale]
     config = {
         "checkpoint": f"{cell.model}-{cell.size}" if Path(work.where).is_dir() else work.where,
         "quantisation": QUANTISATION.get(cell.precision),
@@ -359,7 +360,7 @@ def _train(cell: TextCell, work: _Work, loaded: summarize.Summarizer, resume, pr
         limits = {"max_source_tokens": MAX_SOURCE_TOKENS[cell.scale], "max_target_tokens": MAX_TARGET_TOKENS[cell.scale]}
         return TextSplit([document.text for document in documents], [document.reference for document in documents], **limits)
 
-    dev = split("dev", DEV_DOCUMENTS[cell.scale]).examples(loaded)
+    dev = split("dev", LOSS_DOCUMENTS[cell.scale]).examples(loaded)
     kept = resume.kept if resume else {}
     evaluate_s, started_at = 0.0, records.now()
 

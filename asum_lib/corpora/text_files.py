@@ -24,7 +24,9 @@ COLUMNS = (  # (document, summary)
     ("article", "highlights"),
     ("text", "headline"),
     ("source", "target"),
+    ("document", "summaries"),
 )
+LISTS_OF_SUMMARIES = ("target", "summaries")
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 SPLIT_WORDS = {"train": ("train",), "dev": ("dev", "val", "validation", "valid"), "test": ("test",)}
 SUMMARY_SHARE = 0.75  # of its text, in characters: WikiHow's articles with longer summaries are left out
@@ -151,7 +153,7 @@ def _documents(rows: Iterator[tuple[str, dict]], split: str) -> Iterator[TextDoc
         if pair is None:
             wanted = " or ".join(" and ".join(columns) for columns in COLUMNS)
             raise InputError(f"{where}: columns {', '.join(map(str, row))}: one pair of {wanted} is needed")
-        text, summary = (_text(row[column], where, column, first=column == "target") for column in pair)
+        text, summary = (_text(row[column], where, column, first=column in LISTS_OF_SUMMARIES) for column in pair)
         identity = str(row.get("id") or f"{split}-{number:06d}")
         if identity in seen:
             raise InputError(f"{where}: id {identity!r} was there before, at {seen[identity]}")

@@ -53,6 +53,7 @@ def run(
 
 def measure(given: dict, notebook: str | None = None) -> Row:
     """`run` with its arguments as a dictionary, some or all; `notebook` is the one that asks, None without one."""
+    from asum_lib.models.loading import note
     from asum_lib.study.text_run import run_text_cells
 
     defaults = {name: parameter.default for name, parameter in inspect.signature(run).parameters.items()}
@@ -63,6 +64,8 @@ def measure(given: dict, notebook: str | None = None) -> Row:
     corpus, scale, model = asked["corpus"], asked["scale"], asked["model"]
     lists = {name: asked[name] for name in ("methods", "ranks", "precisions", "targets", "seeds")}
     fixed = {"scale": scale, "language": asked["language"] or None, "search": asked["search"], "split": "dev" if asked["search"] else "test"}
+    if asked["checkpoint"]:  # its own name in the records, and with random weights a table of its own
+        fixed |= {"size": Path(asked["checkpoint"]).resolve().name, "format_check": bool(note(asked["checkpoint"]))}
     if asked["grid"]:
         cells = [cell for cell in planned_text(table_of(corpus, scale), scale) if cell.corpus == corpus and cell.model in (model, *SYSTEMS)]
     elif model in SYSTEMS:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
-from asum_lib.study.cells import PRECISIONS, SCALES
+from asum_lib.study.cells import FORMAT_CHECK, PRECISIONS, SCALES
 
 TABLE_OF = {  # by scale: {corpus: table}; the paper's corpora are WikiHow and Gazeta
     "mini": {"howto-text": "rouge_wikihow", "news-ru": "rouge_gazeta"},
@@ -87,13 +87,16 @@ def make_text_cell(
     split: str = "test",
     search: bool = False,
     language: str | None = None,
+    size: str | None = None,
+    format_check: bool = False,
 ) -> TextCell:
     """Validate and resolve one cell; raises `InputError` with the choices. With `search` it belongs to the search for learning rates.
 
-    `language` is the corpus's own where the study knows it, and has to be given for a local file.
+    `language` is the corpus's own where the study knows it, and has to be given for a local file. `size` names a checkpoint that is
+    not the study's own. With `format_check` the cell belongs to no table of the study.
     """
     choose("scale", scale, SCALES)
-    table = RATES_TABLE if search else table_of(corpus, scale)
+    table = f"{FORMAT_CHECK}_{Path(corpus).resolve().stem}" if format_check else RATES_TABLE if search else table_of(corpus, scale)
     if model in SYSTEMS:
         return TextCell(table, scale, model, None, None, "none", None, None, None, None, corpus, split, 0)
     choose("text model", model, (*MODELS, *SYSTEMS))
@@ -116,7 +119,7 @@ def make_text_cell(
         table=table,
         scale=scale,
         model=model,
-        size=SIZES[scale][model],
+        size=size or SIZES[scale][model],
         precision=precision,
         method=method,
         rank=rank if adapted else None,

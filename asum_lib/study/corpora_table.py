@@ -4,14 +4,15 @@ One record a corpus and split, under `results/<scale>/corpora/`, with a sample a
 that nothing of a corpus that may not be shared is kept). `asum table corpora` prints one object a metric; those of an
 extractive system have its name in `cell`. What `notebooks/corpora.ipynb` calls is here too.
 
-A corpus is one of `texts.NAMES` at scale `mini`, or a file of texts and summaries at scale `paper` (`corpora.text_files`).
+A corpus is one of `texts.NAMES` at scale `mini`; at scale `paper` one of `texts.GIVEN`, or a file or folder of texts and
+summaries (`corpora.text_files`).
 """
 
 import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,30 +89,31 @@ class Row:
 def run(
     corpus: str = "howto-text",
     split: str = "test",
-    scale: str = "mini",
+    scale: str = "",
     limit: int = 0,
     language: str = "",
     results_dir: str = "",
 ) -> Row:
     """Measure (or read, where fresh) one split of a corpus and return it; progress goes to stderr.
 
-    `corpus` is a name, or at scale `paper` the path of a file, whose `language` (en or ru) has to be said. `limit` takes the
-    first documents of the split (0: all of them).
+    `corpus` is a name, or the path of a file or folder. An empty `scale` is the corpus's own. `language` (en or ru) is of a
+    file, and told by its letters where it is empty. `limit` takes the first documents of the split (0: all of them).
     """
     return measure(dict(locals()), NOTEBOOK)
 
 
 def measure(given: dict, notebook: str | None = None) -> Row:
     """`run` with its arguments as a dictionary, some or all; `notebook` is the one that asks, None without one."""
-    asked = {"corpus": "howto-text", "split": "test", "scale": "mini", "limit": 0, "language": "", "results_dir": ""}
+    asked = {"corpus": "howto-text", "split": "test", "scale": "", "limit": 0, "language": "", "results_dir": ""}
     for name in given:
         choose("parameter", name, asked)
     asked |= given
     split, limit = choose("split", asked["split"], texts.SPLITS), asked["limit"]
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
         raise InputError(f"limit {limit!r} is not a whole number of 0 or more")
-    corpus = texts.head(load(asked["corpus"], split, asked["scale"], asked["language"]), limit or None)
-    cell = Cell(TABLE, asked["scale"], corpus.name, split, limit or None)
+    scale = scale_of(asked["corpus"], asked["scale"])
+    corpus = texts.head(load(asked["corpus"], split, asked["language"]), limit or None)
+    cell = Cell(TABLE, scale, corpus.name, split, limit or None)
     path = cell.path(Path(asked["results_dir"] or RESULTS))
     command = " ".join(["asum run corpora", *(f"-p {name}={value}" for name, value in asked.items() if value and name != "results_dir")])
     return Row(cell, corpus, path, read_or_measure(cell, corpus, path, command, notebook))
@@ -122,16 +124,29 @@ def parameters(namespace: dict) -> dict:
     return parameters_of(run, namespace)
 
 
-def load(corpus: str, split: str, scale: str = "mini", language: str = "") -> texts.TextCorpus:
-    """A split of a corpus by its name (scale `mini`) or its path (scale `paper`)."""
-    choose("scale", scale, SCALES)
-    if corpus in texts.NAMES:
-        if scale != "mini":
-            raise InputError(f"corpus {corpus!r} is a generated one, of scale mini: at scale {scale} give the path of a file")
-        return texts.load_texts(corpus, split)
-    if scale == "mini":
-        raise InputError(f"unknown text corpus {corpus!r} at scale mini: choose from {', '.join(texts.NAMES)}, or give scale paper for a file")
-    return texts.load_texts(corpus, split, language or None)
+def scale_of(corpus: str, scale: str = "") -> str:
+    """The scale of a corpus: `mini` for the generated ones, `paper` for the others; `InputError` where another is asked for."""
+    own = "mini" if corpus in texts.NAMES else "paper"
+    if scale and choose("scale", scale, SCALES) != own:
+        if own == "mini":
+            raise InputError(
+                f"corpus {corpus!r} is a generated one, of scale mini: at scale paper give {', '.join(texts.GIVEN)}, or the path of a file"
+            )
+        raise InputError(f"corpus {corpus!r} is not one of scale mini: choose from {', '.join(texts.NAMES)}, or leave the scale out")
+    return own
+
+
+def load(corpus: str, split: str, language: str = "") -> texts.TextCorpus:
+    """A split of a corpus by its name or path. A file gets the name of its stem, and without a `language` that of its letters."""
+    if language:
+        choose("language", language, rouge.DEFAULT_TOKENIZER)
+    if corpus in texts.NAMES or corpus in texts.GIVEN:
+        known = texts.load_texts(corpus, split)
+        if language and language != known.language:
+            raise InputError(f"language {language!r}: that of {corpus} is {known.language}, leave it out")
+        return known
+    found = texts.load_texts(corpus, split, language or "en")
+    return replace(found, name=Path(corpus).resolve().stem, language=language or _language_of(found))
 
 
 def fill(names: Sequence[str] = texts.NAMES, results: Path = RESULTS) -> list[Row]:
@@ -139,13 +154,15 @@ def fill(names: Sequence[str] = texts.NAMES, results: Path = RESULTS) -> list[Ro
     return [measure({"corpus": name, "split": split, "results_dir": str(results)}) for name in names for split in texts.SPLITS]
 
 
-def rows(scale: str | None = None, results: Path = RESULTS) -> list[dict]:
-    """The table as objects, one a metric (`asum table corpora --format json`): of every generated corpus, and of files that were measured.
+def rows(table: str = TABLE, scale: str = "mini", results: Path = RESULTS) -> list[dict]:
+    """The table as objects, one a metric (`asum table corpora --format json`): of every corpus known by name, and of files that were measured.
 
     What is not measured has status `missing`. The paper's values are not in the sources at hand.
     """
-    scale, results = choose("scale", scale or "mini", SCALES), Path(results)
-    planned = [Cell(TABLE, scale, name, split, None) for name in texts.NAMES for split in texts.SPLITS] if scale == "mini" else []
+    choose("table", table, (TABLE,))
+    results = Path(results)
+    names = {"mini": texts.NAMES, "paper": tuple(texts.GIVEN)}[choose("scale", scale, SCALES)]
+    planned = [Cell(TABLE, scale, name, split, None) for name in names for split in texts.SPLITS]
     found = {cell.path(results): (cell, None) for cell in planned}
     for path, record in records.load(results, scale, TABLE):
         found[path] = Cell(**record.cell), record
@@ -281,6 +298,12 @@ def read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: s
 
 def _lexicon(corpus: texts.TextCorpus) -> dict | None:
     return texts.lexicon(corpus.name) if corpus.name in texts.NAMES else None
+
+
+def _language_of(corpus: texts.TextCorpus) -> str:
+    """ru where Cyrillic letters outnumber Latin ones in the first documents."""
+    text = "".join(document.text + document.reference for document in corpus.documents[:100]).lower()
+    return "ru" if sum("а" <= letter <= "я" for letter in text) > sum("a" <= letter <= "z" for letter in text) else "en"
 
 
 def _draws(documents: int) -> int:

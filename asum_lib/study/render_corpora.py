@@ -38,7 +38,7 @@ def scale_note() -> object:
 
 def rows(scale: str = "mini", results: Path = RESULTS) -> list[dict]:
     """The objects of the table."""
-    return corpora_table.rows(scale, results)
+    return corpora_table.rows(scale=scale, results=results)
 
 
 # The table -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,93 @@
+"""How the checks of the paper's own numbers are shown. Measures nothing, types no figure."""
+
+import html
+
+from asum_lib import papers
+from asum_lib.study import consistency
+from asum_lib.study.cells import SIZES
+from asum_lib.study.render import _legend, _show, _subplots
+
+VERDICT_CLASSES = {"fits": "success", "does not fit": "danger", "cannot be told": "secondary"}
+COLOURS = {"tiny": "#CC79A7", "base": "#E69F00", "small": "#009E73", "medium": "#0072B2", "large": "#000000"}  # Okabe and Ito
+
+
+def check(name: str) -> object:
+    """One check: its figures in a table and its verdict."""
+    from IPython.display import HTML
+
+    found = getattr(consistency, name)()
+    lines = "".join(f'<tr><th class="text">{html.escape(what)}</th><td class="text">{html.escape(value)}</td></tr>' for what, value in found.figures)
+    return HTML(
+        f'<p><span class="badge text-bg-{VERDICT_CLASSES[found.verdict]}">{found.verdict}</span> {html.escape(found.why)}.</p>'
+        f'<div class="asum-scroll"><table class="table wrap">{lines}</table></div>'
+    )
+
+
+def overview() -> object:
+    """All checks, a line each."""
+    from IPython.display import HTML
+
+    lines = []
+    for compute in consistency.CHECKS:
+        found = compute()
+        badge = f'<span class="badge text-bg-{VERDICT_CLASSES[found.verdict]}">{found.verdict}</span>'
+        lines.append(f"<tr><td>{html.escape(found.question)}</td><td>{badge}</td><td>{html.escape(found.why)}</td></tr>")
+    return HTML(
+        f'<div class="asum-scroll"><table class="table asum-claims"><tr><th>question</th><th></th><th>why</th></tr>{"".join(lines)}</table></div>'
+    )
+
+
+def plot_ladder() -> object:
+    """The paper's WER by size of Whisper beside Whisper's published WER without adaptation."""
+    wer = consistency.wer_by_size()
+    published = papers.load(consistency.PAPER)["whisper"]["librispeech_test_clean_wer_pct"]
+    figure, (axis,) = _subplots(1, width=6.5)
+    axis.plot(list(wer), list(wer.values()), marker="s", color="#0072B2", label="the paper, int8 + AdaLoRA on How2 (secondary)")
+    axis.plot(
+        list(wer),
+        [published[size] for size in wer],
+        marker="o",
+        color="#000000",
+        linestyle=":",
+        label="published, LibriSpeech, no adaptation (secondary)",
+    )
+    conformer = papers.value("summarisation", "how2", system="Conformer", metric="wer")
+    axis.axhline(conformer["value"], color="#D55E00", linestyle="--", linewidth=1, label=f"a Conformer trained on How2 ({conformer['status']})")
+    axis.set(xlabel="Whisper size", ylabel="WER, %")
+    axis.set_ylim(bottom=0)
+    _legend(figure, [axis])
+    said = ", ".join(f"{size} {value:g}" for size, value in wer.items())
+    return _show(
+        figure, f"The paper's word error rates by size in per cent: {said}; all above the published ones and the Conformer's {conformer['value']:g}."
+    )
+
+
+def plot_gazeta() -> object:
+    """ROUGE-1 on Gazeta: the paper's two values among the published ones."""
+    rows = consistency.gazeta_values()
+    figure, (axis,) = _subplots(1, width=7)
+    names = [f"{who} ({version})" for who, version, _, _ in rows]
+    colours = ["#0072B2" if who.startswith("the paper") else "#999999" for who, _, _, _ in rows]
+    axis.barh(range(len(rows)), [value for _, _, value, _ in rows], color=colours)
+    axis.set_yticks(range(len(rows)), names)
+    axis.invert_yaxis()
+    for place, (_, _, value, status) in enumerate(rows):
+        axis.text(value + 0.3, place, f"{value:g} ({status})", va="center", fontsize=8)
+    axis.set(xlabel="ROUGE-1 x 100")
+    axis.set_xlim(0, 1.25 * max(value for _, _, value, _ in rows))
+    return _show(figure, "ROUGE-1 on Gazeta: " + "; ".join(f"{name} {value:g}" for name, (_, _, value, _) in zip(names, rows, strict=True)) + ".")
+
+
+def plot_memory() -> object:
+    """int4's saving against int8's by size, a point a reading of memory; the paper's point marked."""
+    points = consistency.memory_points()
+    claimed = {precision: papers.value(consistency.PAPER, "memory", precision=precision)["value"] for precision in ("int8", "int4")}
+    figure, (axis,) = _subplots(1, width=6.5)
+    for size in SIZES:
+        here = [(int8, int4) for _, known, int8, int4 in points if known == size]
+        axis.scatter([x for x, _ in here], [y for _, y in here], color=COLOURS[size], label=size, s=18)
+    axis.scatter([claimed["int8"]], [claimed["int4"]], marker="*", s=160, color="#D55E00", edgecolors="black", label="the paper (secondary)")
+    axis.set(xlabel="int8, change in %", ylabel="int4, change in %")
+    _legend(figure, [axis])
+    said = f"the paper says {claimed['int8']:g} and {claimed['int4']:g} %"
+    return _show(figure, f"Change of memory by int4 against that by int8 at the real sizes, {len(points)} readings; {said}, and no point lies there.")

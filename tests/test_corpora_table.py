@@ -163,6 +163,51 @@ def test_the_table_has_an_object_a_metric_and_says_what_is_missing(made_up, tmp_
     assert json.loads(json.dumps(table)) == table
 
 
+def test_at_scale_paper_the_real_corpora_are_missing_until_measured(tmp_path):
+    table = corpora_table.rows("corpora", "paper", tmp_path)
+    assert {entry["cell"]["corpus"] for entry in table} == {"wikihow", "gazeta-v1", "gazeta-v2"}
+    assert {entry["status"] for entry in table} == {"missing"}
+
+
+def test_another_table_is_refused():
+    with pytest.raises(InputError, match="unknown table 'corpus': choose from corpora"):
+        corpora_table.rows("corpus")
+
+
+def write_jsonl(path, *rows) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_of_ones_own_is_measured_at_scale_paper_under_its_name(tmp_path):
+    """14 words of text for 2 of summary, of which "found" is new."""
+    file = write_jsonl(
+        tmp_path / "letters.jsonl", {"text": "A cat sat here. Then it went away. Nobody saw the cat again. Sad.", "summary": "Cat found"}
+    )
+    row = corpora_table.measure({"corpus": file, "results_dir": str(tmp_path / "results")})
+    assert row.path == tmp_path / "results" / "paper" / "corpora" / "letters-test.json"
+    assert row.record.metrics["compression"].value == 14 / 2
+    assert row.record.metrics["novelty1"].value == 50
+    assert row.record.config["language"] == "en"
+    assert {entry["cell"]["corpus"] for entry in corpora_table.rows(scale="paper", results=tmp_path / "results")} >= {"letters", "wikihow"}
+
+
+def test_the_language_of_a_file_is_told_by_its_letters_unless_given(tmp_path):
+    file = write_jsonl(tmp_path / "gazeta_test.jsonl", {"text": "В Google заявили о сбое.", "summary": "Сбой в Google.", "title": "Сбой"})
+    assert corpora_table.load(file, "test").language == "ru"
+    assert corpora_table.load(file, "test", "en").language == "en"
+
+
+def test_real_abstracts_are_measured_from_their_file(real_data, tmp_path):
+    """SciTLDR's test split as it comes, of each document its first summary."""
+    row = corpora_table.measure({"corpus": str(real_data / "scitldr" / "test.jsonl"), "limit": 60, "results_dir": str(tmp_path)})
+    metrics = row.record.metrics
+    assert metrics["documents"].value == 60
+    assert 100 < metrics["text_words"].value < 250
+    assert metrics["lead3.rouge1"].value < metrics["oracle.rouge1"].value
+    assert metrics["novelty1"].value < metrics["novelty2"].value < metrics["novelty3"].value < metrics["novelty4"].value
+
+
 def test_markdown_has_a_line_an_object(made_up, tmp_path):
     measured(tmp_path)
     table = corpora_table.rows(results=tmp_path / "results")
@@ -201,9 +246,12 @@ def test_many_documents_take_fewer_draws():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"corpus": "wikihow"}, "unknown text corpus 'wikihow' at scale mini: choose from howto-text"),
-        ({"scale": "paper"}, "corpus 'howto-text' is a generated one, of scale mini"),
-        ({"scale": "paper", "corpus": "news.jsonl"}, "unknown language .* '': choose from en, ru"),
+        ({"corpus": "howto"}, "unknown text corpus 'howto': choose from howto-text, .*, wikihow, gazeta-v1, gazeta-v2"),
+        ({"corpus": "news.jsonl", "scale": "mini"}, r"corpus 'news\.jsonl' is not one of scale mini: choose from howto-text"),
+        ({"scale": "paper"}, "corpus 'howto-text' is a generated one, of scale mini: at scale paper give wikihow"),
+        ({"corpus": "no/such.jsonl"}, r"corpus no/such\.jsonl: no such file or folder"),
+        ({"language": "ru"}, "language 'ru': that of howto-text is en, leave it out"),
+        ({"language": "fr"}, "unknown language 'fr': choose from en, ru"),
         ({"scale": "large"}, "unknown scale 'large'"),
         ({"split": "validation"}, "unknown split 'validation': choose from train, dev, test"),
         ({"limit": -1}, "limit -1 is not a whole number of 0 or more"),

@@ -209,8 +209,8 @@ def adalora_active() -> Check:
             one = tables.difference(rows["adalora"], rows["adalora-inactive"])
             figures.append((f"ours, {size}: active minus inactive", f"{one.value:+.1f} points of WER ({one.lo:+.1f} to {one.hi:+.1f})"))
     why = (
-        "PEFT prunes only where its user calls the allocator after every step, which its own Whisper example never comes to do; a table of results does"
-        " not show it, unless it gives the rank that was kept. At the paper's rate ours do not tell the two apart either"
+        "PEFT prunes only where its user calls the allocator after every step, which its own Whisper example never comes to do; a table of results"
+        " does not show it, unless it gives the rank that was kept. At the paper's rate ours do not tell the two apart either"
     )
     return Check("Was the paper's AdaLoRA active?", tuple(figures), "cannot be told", why)
 

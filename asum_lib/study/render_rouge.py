@@ -511,3 +511,21 @@ def findings(scale: str = "mini", results: Path = RESULTS) -> object:
 
 def _pair(pair: tuple[str, str]) -> str:
     return f"{MODEL_NAMES[pair[1]]} on {pair[0]}"
+
+
+def calibration_table(results: Path = RESULTS) -> object:
+    """The released model on Gazeta: published values, ours, and whether they agree by the rule of `text_calibration`."""
+    from IPython.display import HTML
+
+    from asum_lib.study import text_calibration
+
+    lines = []
+    for corpus in text_calibration.VERSIONS:
+        found = text_calibration.calibration(corpus, results)
+        for metric, (published, measured, lo, hi) in found.values.items():
+            ours = "not measured" if measured is None else f"{measured:.1f} ({lo:.1f} to {hi:.1f})"
+            lines.append(
+                f"<tr><th>{corpus}</th><td>{METRIC_NAMES[metric]}</td><td>{published:g}</td><td>{ours}</td><td>{html.escape(found.state)}</td></tr>"
+            )
+    head = "".join(f"<th>{title}</th>" for title in ("corpus", "metric", "published (primary source)", "ours", "state"))
+    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')

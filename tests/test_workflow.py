@@ -12,8 +12,10 @@ import pytest
 import yaml
 
 from asum_lib.paths import REPOSITORY
+from asum_lib.study import learning_rates
 from asum_lib.study.cells import SIZES, make_row
 from asum_lib.study.tables import GRIDS, planned
+from asum_lib.study.text_cells import COMBINATIONS, TABLE_OF, make_text_cell, planned_search, planned_text
 
 pytestmark = pytest.mark.slow
 
@@ -24,11 +26,13 @@ def study(tmp_path):
     for table in GRIDS["mini"]:
         for cell in planned(table):
             touch(cell.path(tmp_path / "results"))
+    for cell in [*learning_rates.planned_rates(), *planned_search(), *(cell for name in TABLE_OF["mini"].values() for cell in planned_text(name))]:
+        touch(cell.path(tmp_path / "results"))
     for path in [
-        "notebooks/whisper_quant.ipynb",
-        "notebooks/memory_footprint.ipynb",
+        *(f"notebooks/{name}.ipynb" for name in ("whisper_quant", "learning_rates", "corpora", "peft_rouge", "memory_footprint")),
         ".ci/check_book.py",
         *(f"checkpoints/whisper-{size}/model.safetensors" for size in SIZES),
+        *(f"checkpoints/{model}-mini/model.safetensors" for model in ("t5", "mbart")),
     ]:
         touch(tmp_path / path)
     return tmp_path
@@ -61,8 +65,8 @@ def parameters(command: str) -> dict:
     return values
 
 
-def runs(output: str) -> list[dict]:
-    return [parameters(line.strip()) for line in output.splitlines() if "/papermill notebooks/whisper_quant.ipynb" in line]
+def runs(output: str, notebook: str = "whisper_quant") -> list[dict]:
+    return [parameters(line.strip()) for line in output.splitlines() if f"/papermill notebooks/{notebook}.ipynb" in line]
 
 
 def finish(study: Path) -> None:
@@ -82,6 +86,23 @@ def test_runs_cover_every_planned_cell_and_no_other(study):
     cells = [cell for run in runs(dry_run(study)) for cell in make_row(run.pop("size"), run.pop("precisions"), run.pop("methods"), **run)]
     assert len(cells) == len(set(cells))
     assert set(cells) == {cell for table in GRIDS["mini"] for cell in planned(table)}
+
+
+def test_the_grid_of_every_corpus_and_model_is_a_run(study):
+    found = runs(dry_run(study), "peft_rouge")
+    assert sorted((run["corpus"], run["model"], run["grid"]) for run in found) == sorted((*pair, "True") for pair in COMBINATIONS)
+
+
+def test_the_learning_rates_of_every_size_are_a_run_with_its_seeds(study):
+    found = {run["size"]: tuple(run["seeds"]) for run in runs(dry_run(study), "learning_rates")}
+    assert found == learning_rates.SEEDS
+
+
+def test_a_removed_record_of_a_text_cell_runs_its_grid_again(study):
+    finish(study)
+    make_text_cell("news-ru", "mbart", method="adalora", seed=1).path(study / "results").unlink()
+    (run,) = runs(dry_run(study), "peft_rouge")
+    assert (run["corpus"], run["model"]) == ("news-ru", "mbart")
 
 
 def test_nothing_to_do_when_nothing_changed(study):

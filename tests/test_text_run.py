@@ -1,13 +1,14 @@
 """From a text cell to its record, on the shipped mini models cut short, and the path of scale paper on real formats with random weights."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from asum_lib.errors import InputError
 from asum_lib.measure import rouge
 from asum_lib.models import text_ladder
-from asum_lib.study import peft_rouge, records, render_rouge, text_run
+from asum_lib.study import peft_rouge, records, render_rouge, text_run, verify
 from asum_lib.study.text_cells import make_text_cell
 from asum_lib.training.adapters import MODULES
 
@@ -55,6 +56,17 @@ def test_the_summaries_score_to_the_recorded_values(row):
         again = rouge.score([sample["reference"] for sample in samples], [sample["summary"] for sample in samples], "en")
         for kind, values in again.items():
             assert 100 * values.mean() == pytest.approx(record.metrics[kind].value, abs=1e-3)
+
+
+def test_verify_scores_the_summaries_again(row):
+    assert [verify.rescore(path, record) for path, record in zip(row.paths, row.records, strict=True)] == [None] * 7
+
+
+def test_verify_finds_a_value_that_its_summaries_do_not_give(row):
+    record = row.records[3]
+    wrong = replace(record.metrics["rouge2"], value=record.metrics["rouge2"].value + 1)
+    found = verify.rescore(row.paths[3], replace(record, metrics=record.metrics | {"rouge2": wrong}))
+    assert found.startswith("rouge2 ") and "from its documents" in found
 
 
 def test_a_second_run_reads_what_the_first_wrote(row, monkeypatch):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from asum_lib.corpora import texts
 from asum_lib.measure import rouge, stats, summaries
-from asum_lib.study.records import Metric
+from asum_lib.study.records import Metric, Record
 from asum_lib.study.text_tables import CORPUS_METRICS, MEASURES
 
 DIGITS = 6  # of the scores that are kept
@@ -46,6 +46,11 @@ def metrics(corpus: texts.TextCorpus, written: Sequence[str], rows: Sequence[dic
         score = summaries.corpus_score(name, references, written)
         found[name] = Metric(score.value, score.lo, score.hi, "0 to 100", "higher", score.signature, score.n)
     return found
+
+
+def language_of(record: Record) -> str:
+    """The language of a record's summaries, as its ROUGE was computed."""
+    return "ru" if "tok:unicode" in record.metrics["rouge1"].signature else "en"
 
 
 def signature(metric: str, language: str) -> str:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
-from asum_lib.study import records, tables
+from asum_lib.study import corpora_table, learning_rates, records, tables, text_scores, text_tables
 from asum_lib.study.cells import MEMORY, SCALES, Cell
 
 SCHEMA = 1
@@ -37,6 +37,7 @@ VERDICTS = ("same", "within", "drifted", "failed", "stale", "planned")  # planne
 MINUTES = 2.0  # what the sample costs by default, by the records' own times
 MACHINE = ("git_commit", "git_dirty", "code_digest", "packages", "python", "os", "cpu", "threads", "accelerator", "driver")
 STALE = "made with another configuration, corpus, checkpoint or metric"
+NOT_VERIFIED = (MEMORY, corpora_table.TABLE)  # counts and peaks, without transcripts or summaries to score again
 EXACT = 1e-9  # two WERs in per cent from the same counts differ by rounding alone
 
 
@@ -169,10 +170,12 @@ def rescore(path: Path, record: records.Record) -> str | None:
     """What is wrong when the record's own transcripts are scored again, in one line; None where all is as recorded.
 
     Held exactly: the hash of the samples, the counts of every test utterance, the WER, its interval, the number of
-    utterances, and the dev errors of every epoch against the counts kept beside them.
+    utterances, and the dev errors of every epoch against the counts kept beside them. Of summaries, their ROUGE.
     """
     from asum_lib.measure import stats, wer
 
+    if "rouge1" in record.metrics:
+        return _rescore_text(path, record)
     metric = record.metrics[tables.METRIC]
     try:
         samples = records.samples_of(record, path)
@@ -200,6 +203,34 @@ def rescore(path: Path, record: records.Record) -> str | None:
         errors = sum(row["errors"] for row in samples if row.get("epoch") == epoch["epoch"] and row["split"] == "dev")
         if errors != epoch["dev_errors"]:
             return f"epoch {epoch['epoch']}: {epoch['dev_errors']} dev errors recorded, {errors} in its samples"
+    return None
+
+
+def _rescore_text(path: Path, record: records.Record) -> str | None:
+    """The same for summaries: every ROUGE of every document, and each metric with its interval."""
+    from asum_lib.measure import rouge, stats
+
+    try:
+        rows = [row for row in records.samples_of(record, path) if row["split"] == record.cell["split"]]
+        references, written = [row["reference"] for row in rows], [row["summary"] for row in rows]
+        language = text_scores.language_of(record)
+        for kind in rouge.TYPES:
+            again = rouge.score(references, written, language, types=(kind,))[kind]
+            for row, value in zip(rows, again, strict=True):
+                if abs(row[kind] - value) > 10.0**-text_scores.DIGITS:
+                    return f"document {row['id']}: {kind} {row[kind]:.4f} recorded, {value:.4f} when scored again"
+        for name, measure in text_tables.MEASURES.items():
+            if name not in record.metrics:
+                continue
+            over = [row[measure.over] if isinstance(measure.over, str) else measure.over for row in rows]
+            again = stats.ratio_interval([[row[measure.of] for row in rows]], over)
+            recorded = record.metrics[name]
+            if any(abs(a - b) > EXACT for a, b in zip(again, (recorded.value, recorded.lo, recorded.hi), strict=True)):
+                return f"{name} {recorded.value:.4f} recorded, {again[0]:.4f} from its documents"
+    except InputError as error:
+        return str(error)
+    except (KeyError, OSError, ValueError, EOFError) as error:
+        return f"its samples cannot be read ({type(error).__name__}: {error})"
     return None
 
 
@@ -305,7 +336,7 @@ def as_markdown(verification: Verification) -> str:
 
 def _tables(table: str | None, scale: str, results: Path) -> list[str]:
     """The table, or every one: the planned ones of the scale, then the others that have records."""
-    folders = sorted(path.name for path in (results / scale).glob("*") if path.is_dir() and path.name != MEMORY)
+    folders = sorted(path.name for path in (results / scale).glob("*") if path.is_dir() and path.name not in NOT_VERIFIED)
     known = list(dict.fromkeys([*tables.GRIDS[scale], *folders]))
     return known if table is None else [choose("table", table, known)]
 
@@ -314,7 +345,7 @@ def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Pa
     """(every measured record of the tables, the files that are no record, what is missing or not ok)."""
     found, broken, notes = [], [], []
     for name in chosen:
-        paths = sorted((results / scale / name).glob("*.json"))
+        paths = sorted((results / scale / name).rglob("*.json"))
         missing = len(_planned(name, scale, results).difference(paths))
         if missing:
             notes.append(f"{name}: {missing} planned records are missing")
@@ -332,7 +363,16 @@ def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Pa
 
 
 def _planned(table: str, scale: str, results: Path) -> set[Path]:
-    return {cell.path(results) for cell in tables.planned(table, scale)} if table in tables.GRIDS[scale] else set()
+    """The paths of the planned records of a table; nothing where it has no grid."""
+    if table in tables.GRIDS[scale]:
+        cells = tables.planned(table, scale)
+    elif table == learning_rates.LEARNING_RATES and scale == "mini":
+        cells = learning_rates.planned_rates()
+    elif table in text_tables.table_names(scale):
+        cells = text_tables.planned_text(table, scale)
+    else:
+        cells = []
+    return {cell.path(results) for cell in cells}
 
 
 def _candidates(found, chosen: list[str], named: bool, scale: str, results: Path, notes: list[str]) -> list[tuple[Path, records.Record]]:
@@ -340,6 +380,9 @@ def _candidates(found, chosen: list[str], named: bool, scale: str, results: Path
     candidates = []
     for name in chosen:
         of_table = [(path, record) for path, record in found if record.table == name]
+        if any("rouge1" in record.metrics for _, record in of_table):
+            notes.append(f"{name}: its summaries are scored again, none is written again")
+            continue
         if not named:
             planned = _planned(name, scale, results)
             of_table = [(path, record) for path, record in of_table if path in planned]

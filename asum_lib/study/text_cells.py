@@ -26,7 +26,7 @@ RANK = 16  # the one that the paper's figure for LoRA is tied to
 TARGETS = ("qkv", "all-linear")
 EPOCHS = 5  # of the paper's 5 to 7
 SEEDS = (0, 1, 2)
-CANDIDATES = (1e-3, 3e-3, 1e-2, 3e-2)  # learning rates, the same for every method; the one with the best dev ROUGE-1 is taken
+CANDIDATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # learning rates, the same for every method; the one with the best dev ROUGE-1 is taken
 SEARCHED = ("full", "lora", "adalora")
 COMBINATIONS = (("howto-text", "t5"), ("howto-text", "mbart"), ("news-ru", "mbart"))
 

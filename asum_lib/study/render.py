@@ -463,7 +463,8 @@ def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) 
 
     claim = next(claim for claim in claims.judge(scale, results) if claim["claim"] == identity)
     lines = []
-    unit = "points of WER" if all(part["unit"] == "points" for part in claim["evidence"]) else "value"
+    units = {part["unit"] for part in claim["evidence"]}
+    unit = {"points": "points of WER"}.get(*units, *units) if len(units) == 1 else "value"
     for part in claim["evidence"]:
         if part["difference"] is None:
             difference = "missing"
@@ -474,7 +475,7 @@ def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) 
         p = "" if part["p_holm"] is None else f"{part['p_holm']:.3f}"
         links = " ".join(_link(path, str(number)) for number, path in enumerate(part["records"], start=1))
         role = "deciding" if part["decides"] else "beside"
-        expected = part["expect"] + " 0" if part["expect"] in claims.EXPECTATIONS else part["expect"]
+        expected = {"within": "near 0"}.get(part["expect"], f"{part['expect']} 0") if part["expect"] in claims.EXPECTATIONS else part["expect"]
         fields = [html.escape(part["what"]), expected, difference, p, part["outcome"], role, links]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     head = "".join(

@@ -26,7 +26,7 @@ from asum_lib.study.records import Record
 
 NOTEBOOK = "notebooks/learning_rates.ipynb"
 PRECISION_OF = {"full": "fp32", "adalora": "int8"}
-SEEDS = {"tiny": (0, 1, 2), "base": (0, 1, 2), "small": (0, 1, 2), "medium": (0,), "large": (0,)}  # as many as two cores had time for
+SEEDS = {"tiny": (0, 1, 2), "base": (0, 1, 2), "small": (0,), "medium": (0,), "large": (0,)}  # as many as two cores had time for
 
 
 @dataclass(frozen=True)

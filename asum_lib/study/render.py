@@ -50,7 +50,7 @@ def scale_note(scale: str = "mini") -> object:
     from IPython.display import HTML
 
     text = {
-        "mini": "<strong>Scale: mini.</strong> Models trained from scratch by this project on speech that it generates. "
+        "mini": "<strong>Scale: mini.</strong> Models trained from scratch by this project on data that it generates. "
         "Orderings, ratios and trends are put to the test; no figure of ours here is evidence on an absolute figure of the paper.",
         "paper": "<strong>Scale: paper.</strong> The published checkpoints on real corpora.",
     }[scale]
@@ -398,7 +398,7 @@ def _nothing_yet() -> object:
     return HTML("<p>No record of this yet.</p>")
 
 
-def _subplots(count: int, width: float = 2.6):
+def _subplots(count: int, width: float = 2.6, sharey: bool = True):
     import matplotlib
 
     matplotlib.use("agg")
@@ -409,7 +409,7 @@ def _subplots(count: int, width: float = 2.6):
     columns = min(count, 3)
     lines = -(-count // 3)
     size = (max(width * columns, 6), 3.4 if lines == 1 else 2.6 * lines)
-    figure, axes = plt.subplots(lines, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(lines, columns, figsize=size, sharey=sharey, squeeze=False, layout="constrained")
     for spare in axes.flat[count:]:
         spare.set_visible(False)
     return figure, list(axes.flat[:count])

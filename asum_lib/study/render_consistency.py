@@ -16,7 +16,7 @@ def check(name: str) -> object:
     from IPython.display import HTML
 
     found = getattr(consistency, name)()
-    lines = "".join(f'<tr><th class="text">{html.escape(what)}</th><td class="text">{html.escape(value)}</td></tr>' for what, value in found.figures)
+    lines = "".join(f'<tr><td class="text">{html.escape(what)}</td><td class="text">{html.escape(value)}</td></tr>' for what, value in found.figures)
     return HTML(
         f'<p><span class="badge text-bg-{VERDICT_CLASSES[found.verdict]}">{found.verdict}</span> {html.escape(found.why)}.</p>'
         f'<div class="asum-scroll"><table class="table wrap">{lines}</table></div>'
@@ -55,7 +55,7 @@ def plot_ladder() -> object:
     axis.axhline(conformer["value"], color="#D55E00", linestyle="--", linewidth=1, label=f"a Conformer trained on How2 ({conformer['status']})")
     axis.set(xlabel="Whisper size", ylabel="WER, %")
     axis.set_ylim(bottom=0)
-    _legend(figure, [axis])
+    axis.legend(loc="upper right", frameon=False)
     said = ", ".join(f"{size} {value:g}" for size, value in wer.items())
     return _show(
         figure, f"The paper's word error rates by size in per cent: {said}; all above the published ones and the Conformer's {conformer['value']:g}."

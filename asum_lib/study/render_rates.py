@@ -31,7 +31,7 @@ def rates_table() -> object:
     titles = ("size", "Whisper's pre-training rate", "the paper's rate", "ratio", "our pre-training rate", "1/40 of it")
     head = "".join(f"<th>{title}</th>" for title in titles)
     caption = "In italics the paper's figure: s from a secondary source, d derived from the rule itself, and so no check of it."
-    return HTML(f'<div class="asum-scroll"><table class="table"><caption>{caption}</caption><tr>{head}</tr>{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def wer_table(method: str, results: Path = RESULTS) -> object:
@@ -133,8 +133,9 @@ def findings(results: Path = RESULTS) -> object:
     items = []
     for method, name in NAMES.items():
         found = _by(method, results)
-        there = {size: {rate: found[size, rate] for rate in RATES if found[size, rate].measured} for size in SIZES}
-        if not all(there.values()):
+        by_size = {size: {rate: found[size, rate] for rate in RATES if found[size, rate].measured} for size in SIZES}
+        there = {size: rows for size, rows in by_size.items() if rows}
+        if not there:
             continue
         best = {size: _marks(rows) for size, rows in there.items()}
         said = [f"{size} {next(r for r, m in marks.items() if '★' in m)}{_ties(marks)}" for size, marks in best.items()]
@@ -148,13 +149,14 @@ def findings(results: Path = RESULTS) -> object:
             forgets += [f"{size} at {rate} ({_signed(one.value)})" for rate, (one, p) in lost.items() if p < 1 - stats.LEVEL and one.value > 0]
         items.append(f"<li>{name} harms the target, against the model before training: {', '.join(harms) or 'nowhere'}.</li>")
         items.append(f"<li>{name} forgets the source (change in points): {', '.join(forgets) or 'nowhere'}.</li>")
-        small, large = there[SIZES[0]], there[SIZES[-1]]
+        small, large = by_size[SIZES[0]], by_size[SIZES[-1]]
         sizes = []
         for rate in RATES:
             if rate in small and rate in large:
                 a, b = learning_rates.change(large[rate], "source"), learning_rates.change(small[rate], "source")
                 sizes.append(f"at {rate} {_signed(a.value)} for {SIZES[-1]}, {_signed(b.value)} for {SIZES[0]}")
-        items.append(f"<li>{name}, what the largest and the smallest lose on the source: {'; '.join(sizes)}.</li>")
+        if sizes:
+            items.append(f"<li>{name}, what the largest and the smallest lose on the source: {'; '.join(sizes)}.</li>")
     return HTML(f'<ul class="asum-findings">{"".join(items)}</ul>') if items else _nothing_yet()
 
 

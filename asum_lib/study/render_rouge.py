@@ -88,7 +88,7 @@ def main_table(
         "95 % intervals over documents and seeds. ★ highest of its model; = a tie with it (paired bootstrap, Holm-corrected within model and column)."
     )
     if table.startswith(("rouge_gazeta", "rouge_wikihow")):
-        caption += " In italics the paper's figure: s from a secondary source; ? not in the sources at hand."
+        caption += " In italics the paper's figure: s from a secondary source; ? not in the sources at hand. Only LoRA's on Gazeta is tied to a model and rank."
     return HTML(
         f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr><th></th>{head}</tr>{"".join(body)}</table></div>'
     )
@@ -132,12 +132,12 @@ def _cell(row: Row | None, metric: str, results: Path, mark: str) -> str:
 
 
 def plot_ranks(metric: str = "rouge1", scale: str = "mini", results: Path = RESULTS) -> object:
-    """A metric against the rank kept, one panel a corpus and model, with full fine-tuning and no fine-tuning as levels."""
+    """A metric against the rank kept, one panel a corpus and model, with full fine-tuning as a level."""
     pairs = text_tables.combinations(scale)
     every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
     if not any(row.measured for row in every if row.cell["rank"]):
         return _nothing_yet()
-    figure, axes = _subplots(len(pairs), width=3.2)
+    figure, axes = _subplots(len(pairs), width=3.4, sharey=False)
     said = []
     for axis, (corpus, model) in zip(axes, pairs, strict=True):
         for method in ("lora", "adalora"):
@@ -148,11 +148,9 @@ def plot_ranks(metric: str = "rouge1", scale: str = "mini", results: Path = RESU
                 spread = [[value - lo for _, (value, lo, _) in line], [hi - value for _, (value, _, hi) in line]]
                 axis.errorbar(x, y, yerr=spread, capsize=2, label=METHOD_NAMES[method], color=COLOURS[method], marker=MARKERS[method], markersize=4)
                 said.append(f"{corpus} {MODEL_NAMES[model]} {METHOD_NAMES[method]} " + ", ".join(f"{a} {b:.1f}" for a, b in zip(x, y, strict=True)))
-        for method, style in (("full", "--"), ("none", ":")):
-            row = text_tables.find(every, corpus, model, method=method)
-            if row and row.measured:
-                name = METHOD_NAMES[method] or "not fine-tuned"
-                axis.axhline(text_tables.interval(row, metric)[0], color=COLOURS[method], linestyle=style, linewidth=1, label=name)
+        row = text_tables.find(every, corpus, model, method="full")
+        if row and row.measured:
+            axis.axhline(text_tables.interval(row, metric)[0], color=COLOURS["full"], linestyle="--", linewidth=1, label=METHOD_NAMES["full"])
         axis.set_xscale("log", base=2)
         axis.set_xticks(RANKS, RANKS)
         axis.set(title=f"{MODEL_NAMES[model]}, {corpus}", xlabel="rank kept", ylabel=METRIC_NAMES[metric] if axis is axes[0] else None)
@@ -166,7 +164,7 @@ def plot_parameters(metric: str = "rouge1", scale: str = "mini", results: Path =
     every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
     if not any(row.measured for row in every if row.cell["rank"]):
         return _nothing_yet()
-    figure, axes = _subplots(len(pairs), width=3.2)
+    figure, axes = _subplots(len(pairs), width=3.4, sharey=False)
     said = []
     for axis, (corpus, model) in zip(axes, pairs, strict=True):
         here = [row for row in every if (row.cell["corpus"], row.cell["model"]) == (corpus, model) and row.measured and row.cell["method"] != "none"]

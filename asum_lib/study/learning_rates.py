@@ -118,11 +118,10 @@ def rows(table: str = LEARNING_RATES, scale: str = "mini", results=RESULTS) -> l
     found = []
     for row in gather(results):
         measured = row.measured
-        status = "ok" if row.complete else "partial" if measured else row.found[0][1].status if row.found else "missing"
         signature = measured[0][1].metrics[tables.METRIC].signature if measured else None
-        common = {"cell": row.cell, "seeds": [record.cell["seed"] for _, record in measured], "status": status, "signature": signature}
+        common = {"cell": row.cell, "seeds": [record.cell["seed"] for _, record in measured], "status": row.status, "signature": signature}
         common |= {
-            "reason": None if status == "ok" else "; ".join(row.problems),
+            "reason": None if row.complete else "; ".join(row.problems),
             "records": [os.path.relpath(p, Path(results).parent) for p, _ in row.found],
         }
         nothing = {"paper": None, "paper_status": None, "paper_source": None}

@@ -144,6 +144,12 @@ def read(path) -> Record:
     return _from_dict(data, path)
 
 
+def fresh(path, fingerprint: str) -> Record | None:
+    """The record at `path` if it was measured, and with this fingerprint; else None."""
+    found = read(path) if Path(path).is_file() else None
+    return found if found and found.fingerprint == fingerprint and found.status == "ok" else None
+
+
 def write(record: Record, path, samples: list[dict]) -> Record:
     """Write samples, then the record, each to a temporary file that is renamed; returns the record with `samples` filled in.
 

@@ -88,7 +88,8 @@ def main_table(
         "95 % intervals over documents and seeds. ★ highest of its model; = a tie with it (paired bootstrap, Holm-corrected within model and column)."
     )
     if table.startswith(("rouge_gazeta", "rouge_wikihow")):
-        caption += " In italics the paper's figure: s from a secondary source; ? not in the sources at hand. Only LoRA's on Gazeta is tied to a model and rank."
+        caption += " In italics the paper's figure: s from a secondary source; ? not in the sources at hand."
+        caption += " Only LoRA's on Gazeta is tied to a model and a rank."
     return HTML(
         f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr><th></th>{head}</tr>{"".join(body)}</table></div>'
     )
@@ -118,7 +119,7 @@ def _line(name: str, found: list[tuple[Row | None, str]], metrics: Sequence[str]
 def _cell(row: Row | None, metric: str, results: Path, mark: str) -> str:
     if row is None:
         return "<td></td>"
-    (shown,) = (text_tables._as_object(row, metric, "mini", Path(results)),)
+    shown = text_tables.as_object(row, metric, "mini", Path(results))
     if shown["value"] is None:
         ours = f'<span title="{html.escape(shown["reason"] or "")}">{shown["status"]}</span>'
     else:
@@ -433,7 +434,7 @@ def all_cells(table: str, scale: str = "mini", results: Path = RESULTS) -> objec
     lines = []
     for row in text_tables.gather(table, scale, results):
         objects = {
-            shown["metric"]: shown for shown in (text_tables._as_object(row, metric, scale, Path(results)) for metric in text_tables._metrics_of(row))
+            shown["metric"]: shown for shown in (text_tables.as_object(row, metric, scale, Path(results)) for metric in text_tables.metrics_of(row))
         }
         first = next(iter(objects.values()))
         line = {"corpus": row.cell["corpus"], "model": MODEL_NAMES.get(row.cell["model"], ""), "configuration": html.escape(name_of(row.cell))}

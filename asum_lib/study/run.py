@@ -132,8 +132,7 @@ def run_cells(
         row = rows.setdefault((where, cell.corpus), _Row(where, cell.scale, cell.corpus, model, progress))
         config, fingerprint = _resolve(cell, row)
         path = cell.path(results)
-        there = path.is_file() and (found := records.read(path)).fingerprint == fingerprint and found.status == "ok"
-        work.append((cell, row, path, config, fingerprint, found if there else None))
+        work.append((cell, row, path, config, fingerprint, records.fresh(path, fingerprint)))
     too_big = _too_big([(cell, row) for cell, row, _, _, _, found in work if not found], progress)
     processes.barrier()  # every process has seen which records are there before the first is written
     result = []

@@ -64,6 +64,13 @@ class Row:
         return bool(seeds) and seeds.issuperset(self.planned_seeds) and len(self.measured) == len(self.found)
 
     @property
+    def status(self) -> str:
+        """ok, partial (some planned seeds are not measured), failed, skipped or missing."""
+        if self.complete:
+            return "ok"
+        return "partial" if self.measured else self.found[0][1].status if self.found else "missing"
+
+    @property
     def problems(self) -> list[str]:
         """What keeps the row from being complete, one phrase a seed."""
         absent = sorted(set(self.planned_seeds) - {record.cell["seed"] for _, record in self.found})
@@ -227,12 +234,6 @@ def _as_object(table: str, row: Row, results: Path) -> dict:
         ids, errors, words = pooled_counts(measured)
         value, lo, hi = stats.ratio_interval(errors, words)
         signature, n = measured[0][1].metrics[METRIC].signature, len(ids)
-    if row.complete:
-        status = "ok"
-    elif measured:
-        status = "partial"
-    else:
-        status = row.found[0][1].status if row.found else "missing"
     known = papers.value("derkach2024", table, **{key: row.cell[key] for key in ("size", "precision", "method")})
     if known is None or row.cell["rate"] not in (None, PAPER_RATE):
         known = {"value": None, "status": None, "source": None}
@@ -250,8 +251,8 @@ def _as_object(table: str, row: Row, results: Path) -> dict:
         "paper_status": known["status"],
         "paper_source": known["source"],
         "signature": signature,
-        "status": status,
-        "reason": None if status == "ok" else "; ".join(row.problems),
+        "status": row.status,
+        "reason": None if row.complete else "; ".join(row.problems),
         "weights_bytes": next((record.memory_bytes["weights"] for _, record in measured), None),
         "kept_rank_mean": float(np.mean(kept_ranks)) if kept_ranks else None,
         "trainable": next((record.params["trainable"] for _, record in measured), None),

@@ -103,8 +103,7 @@ def run_text_cells(
         )
         config, fingerprint = _resolve(cell, known)
         path = cell.path(results)
-        there = path.is_file() and (found := records.read(path)).fingerprint == fingerprint and found.status == "ok"
-        work.append((cell, known, path, config, fingerprint, found if there else None))
+        work.append((cell, known, path, config, fingerprint, records.fresh(path, fingerprint)))
     processes.barrier()
     result = []
     for number, (cell, known, path, config, fingerprint, found) in enumerate(work, start=1):

@@ -82,7 +82,7 @@ def planned_rows(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
 def rows(table: str, scale: str = "mini", results=RESULTS, planned_only: bool = False, metrics: Sequence[str] | None = None) -> list[dict]:
     """The table as objects, one a cell and metric, seeds pooled (`asum table NAME --format json`); keys as in `tables.rows`."""
     found = planned_rows(table, scale, results) if planned_only else gather(table, scale, results)
-    return [_as_object(row, metric, scale, Path(results)) for row in found for metric in metrics or _metrics_of(row)]
+    return [as_object(row, metric, scale, Path(results)) for row in found for metric in metrics or metrics_of(row)]
 
 
 def find(found: Sequence[Row], corpus: str, model: str, **cell) -> Row | None:
@@ -182,7 +182,8 @@ def _identity(cell: dict) -> tuple:
     return tuple(cell[key] for key in IDENTITY)
 
 
-def _metrics_of(row: Row) -> tuple[str, ...]:
+def metrics_of(row: Row) -> tuple[str, ...]:
+    """The metrics that the row's records have; the paper's three where nothing is measured."""
     there = {name for _, record in row.measured for name in record.metrics}
     return tuple(name for name in (*MEASURES, *CORPUS_METRICS) if name in there) or PAPERS_METRICS
 
@@ -191,13 +192,13 @@ def _metric(record: records.Record, metric: str) -> records.Metric:
     return record.metrics[choose("metric", metric, record.metrics)]
 
 
-def _as_object(row: Row, metric: str, scale: str, results: Path) -> dict:
+def as_object(row: Row, metric: str, scale: str, results: Path) -> dict:
+    """One entry of `rows`."""
     measured, value, lo, hi, signature, n, unit = row.measured, None, None, None, None, None, "ROUGE x 100"
     if measured:
         value, lo, hi = interval(row, metric)
         known = _metric(measured[0][1], metric)
         signature, n, unit = known.signature, known.n, known.unit
-    status = "ok" if row.complete else "partial" if measured else row.found[0][1].status if row.found else "missing"
     known = _paper(row.cell, metric) or {"value": None, "status": None, "source": None}
     first = measured[0][1] if measured else None
     kept = [record.params["kept_rank_mean"] for _, record in measured if record.params["kept_rank_mean"] is not None]
@@ -214,8 +215,8 @@ def _as_object(row: Row, metric: str, scale: str, results: Path) -> dict:
         "paper_status": known["status"],
         "paper_source": known["source"],
         "signature": signature,
-        "status": status,
-        "reason": None if status == "ok" else "; ".join(row.problems),
+        "status": row.status,
+        "reason": None if row.complete else "; ".join(row.problems),
         "caveat": caveat(row, scale, results),
         "kept_rank_mean": float(np.mean(kept)) if kept else None,
         "trainable": first.params["trainable"] if first else None,

@@ -2,7 +2,7 @@
 
 Prints one line a fault and exits 1 where there is any: a page of the table of contents that is missing, a traceback,
 an error or a warning on a page, a local link, image or script that leads nowhere (file or anchor), a measured value of
-the Table 8 page that is not on it, or a page of measured numbers that does not say at which scale they were made.
+a table that is not on its page, or a page of measured numbers that does not say at which scale they were made.
 What a browser sees (console errors, sideways scrolling) is checked by check_browser.py.
 """
 
@@ -110,12 +110,28 @@ def check(html: Path, toc: dict, rows_of: dict[str, list[dict]]) -> list[str]:
     return faults
 
 
+def rouge_rows() -> list[dict]:
+    """The cells of the ROUGE tables that their page shows in its main tables, by the paper's metrics."""
+    from asum_lib.paths import RESULTS
+    from asum_lib.study import render_rouge, text_tables
+    from asum_lib.study.text_cells import SYSTEMS, TABLE_OF
+
+    found = [row for table in TABLE_OF["mini"].values() for row in text_tables.planned_rows(table)]
+    corpora = dict.fromkeys(corpus for corpus, _ in text_tables.combinations())
+    shown = [text_tables.find(found, corpus, system, precision=None) for corpus in corpora for system in SYSTEMS]
+    shown += [text_tables.find(found, *pair, **cell) for pair in text_tables.combinations() for cell in render_rouge.MAIN]
+    return [text_tables.as_object(row, metric, "mini", RESULTS) for row in shown for metric in text_tables.PAPERS_METRICS]
+
+
 def main(arguments: list[str]) -> int:
-    from asum_lib.study import tables
+    from asum_lib.study import learning_rates, tables
 
     html = Path(arguments[0]) if arguments else REPOSITORY / "_build" / "html"
     toc = yaml.safe_load((REPOSITORY / "_toc.yml").read_text(encoding="utf-8"))
-    faults = check(html, toc, {page: tables.rows(table, planned_only=True) for page, table in TABLES.items()})
+    rows_of = {page: tables.rows(table, planned_only=True) for page, table in TABLES.items()}
+    rows_of["book/learning_rates"] = [row for row in learning_rates.rows() if row["metric"] == tables.METRIC]
+    rows_of["book/rouge"] = rouge_rows()
+    faults = check(html, toc, rows_of)
     for fault in faults:
         print(fault)
     print(f"{len(pages(toc))} pages checked, {len(faults)} faults", file=sys.stderr)

@@ -528,3 +528,27 @@ def calibration_table(results: Path = RESULTS) -> object:
             )
     head = "".join(f"<th>{title}</th>" for title in ("corpus", "metric", "published (primary source)", "ours", "state"))
     return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
+
+
+def setup_table(scale: str = "mini", results: Path = RESULTS) -> object:
+    """What the cells of a corpus and model were trained with, from their records: documents, steps, and the rates that were chosen."""
+    from IPython.display import HTML
+
+    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    lines = []
+    for corpus, model in text_tables.combinations(scale):
+        found = {method: text_tables.find(every, corpus, model, method=method) for method in SEARCHED}
+        known = {method: row.measured[0][1] for method, row in found.items() if row and row.measured}
+        if not known:
+            continue
+        first = next(iter(known.values()))
+        training = first.config["training"]
+        rates = ", ".join(f"{METHOD_NAMES[method]} {record.config['training']['learning_rate']:g}" for method, record in known.items())
+        fields = [first.config["execution"]["train_documents"], training["epochs"], training["batch_size"], first.history[-1]["step"]]
+        fields += [first.metrics["rouge1"].n, f"{first.params['total']:,}", rates]
+        lines.append(f"<tr><th>{MODEL_NAMES[model]}, {corpus}</th>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
+    if not lines:
+        return _nothing_yet()
+    titles = ("", "training documents", "epochs", "batch", "steps", "test documents", "weights", "learning rates")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><tr>{head}</tr>{"".join(lines)}</table></div>')

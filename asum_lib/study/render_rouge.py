@@ -552,3 +552,29 @@ def setup_table(scale: str = "mini", results: Path = RESULTS) -> object:
     titles = ("", "training documents", "epochs", "batch", "steps", "test documents", "weights", "learning rates")
     head = "".join(f"<th>{title}</th>" for title in titles)
     return HTML(f'<div class="asum-scroll"><table class="table asum-main"><tr>{head}</tr>{"".join(lines)}</table></div>')
+
+
+def rank_or_rate(corpus: str = "howto-text", model: str = "t5", scale: str = "mini", results: Path = RESULTS) -> object:
+    """LoRA at high ranks with the rate that was chosen at rank 16, and with another: cells beside the grid."""
+    from IPython.display import HTML
+
+    found = [row for table in _tables(scale) for row in text_tables.gather(table, scale, results)]
+    beside = [row for row in found if (row.cell["corpus"], row.cell["model"]) == (corpus, model) and not row.planned_seeds and row.measured]
+    lines = []
+    for other in sorted((row for row in beside if row.cell["method"] == "lora" and row.cell["learning_rate"]), key=lambda row: row.cell["rank"]):
+        chosen = text_tables.find(found, corpus, model, method="lora", rank=other.cell["rank"])
+        if not (chosen and chosen.measured):
+            continue
+        change = text_tables.difference(other, chosen, "rouge1")
+        fields = [str(other.cell["rank"])]
+        for row in (chosen, other):
+            value, lo, hi = text_tables.interval(row, "rouge1")
+            rate = row.measured[0][1].config["training"]["learning_rate"]
+            seeds = f"{len(row.measured)} seed{'s' if len(row.measured) > 1 else ''}"
+            fields.append(f"{value:.1f} ({lo:.1f} to {hi:.1f}) at {rate:g}, {seeds}")
+        lines.append([*fields, f"{_signed(change.value)} ({_signed(change.lo)} to {_signed(change.hi)})"])
+    if not lines:
+        return _nothing_yet()
+    head = "".join(f"<th>{title}</th>" for title in ("rank", "ROUGE-1 at the chosen rate", "at another", "other minus chosen"))
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(field)}</td>" for field in line) + "</tr>" for line in lines)
+    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><tr>{head}</tr>{body}</table></div>')

@@ -31,6 +31,7 @@ METRIC_NAMES = {
 MODEL_NAMES = {"t5": "T5", "mbart": "mBART"}
 COLOURS = {"none": "#000000", "full": "#009E73", "lora": "#D55E00", "adalora": "#0072B2", "adalora-inactive": "#CC79A7"}  # Okabe and Ito
 MARKERS = {"none": "o", "full": "^", "lora": "D", "adalora": "s", "adalora-inactive": "X"}
+KEPT_TICKS = (3e4, 1e5, 3e5, 1e6)
 MAIN = [  # the rows of a main table: the keys of `text_tables.find`
     {"method": "none"},
     {"method": "full"},
@@ -193,6 +194,8 @@ def plot_parameters(metric: str = "rouge1", scale: str = "mini", results: Path =
             )
             said.append(f"{corpus} {MODEL_NAMES[model]} {label} " + ", ".join(f"{a:,} kept {b:.1f}" for a, b in zip(x, y, strict=True)))
         axis.set_xscale("log")
+        axis.set_xticks(KEPT_TICKS, [f"{tick / 1e3:g}k" for tick in KEPT_TICKS])
+        axis.minorticks_off()
         axis.set(title=f"{MODEL_NAMES[model]}, {corpus}", xlabel="trained numbers kept", ylabel=METRIC_NAMES[metric] if axis is axes[0] else None)
     _legend(figure, axes)
     return _show(figure, f"{METRIC_NAMES[metric]} against kept trained parameters: " + "; ".join(said) + ".")

@@ -89,7 +89,7 @@ def test_help_lists_the_commands_on_stdout():
         (["doctor", "--format", "xml"], "unknown format 'xml': choose from md, json"),
         (
             ["pretrain", "whisper-huge"],
-            "unknown model 'whisper-huge': choose from whisper-tiny, whisper-base, whisper-small, whisper-medium, whisper-large",
+            "unknown model 'whisper-huge': choose from whisper-tiny, whisper-base, whisper-small, whisper-medium, whisper-large, t5-mini, mbart-mini",
         ),
         (["pretrain", "whisper-tiny", "--steps", "few", "--out", "x"], "--steps 'few' is not a whole number of 1 or more"),
         (["pretrain", "whisper-tiny", "--steps", "9"], "--steps makes a weaker checkpoint than the shipped one: say with --out where it is to lie"),

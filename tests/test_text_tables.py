@@ -1,7 +1,10 @@
 """The ROUGE tables and claims from made-up records: seeds pooled, paired differences, what is missing, and the rules."""
 
+import json
+
 import pytest
 
+from asum_lib import cli
 from asum_lib.errors import InputError
 from asum_lib.study import claims, records, text_tables
 from asum_lib.study.text_cells import COMBINATIONS, RANKS, make_text_cell
@@ -139,3 +142,22 @@ def test_a_missing_seed_leaves_a_claim_inconclusive(add, tmp_path):
 def test_equal_methods_are_a_failed_claim_of_order_and_a_held_one_of_equality(add, tmp_path):
     fill(add, lambda method, rank: 0.5)
     assert [judged(tmp_path, claim)["verdict"] for claim in ("A1", "A2")] == ["not reproduced", "reproduced"]
+
+
+@pytest.mark.parametrize("table", ["rouge_wikihow", "rouge_gazeta", "rouge_ranks", "learning_rates", "corpora"])
+def test_the_command_prints_every_cell_of_the_shipped_tables(table, capsys):
+    assert cli.main(["table", table, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    keys = {"cell", "metric", "value", "lo", "hi", "unit", "n", "seeds", "paper", "paper_status", "signature", "status", "records"}
+    assert all(keys <= set(row) for row in rows)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert all(row["lo"] <= row["value"] <= row["hi"] for row in rows if row["lo"] is not None)
+
+
+def test_every_shipped_active_adalora_reached_its_target_and_every_record_counts_its_parameters():
+    found = [record for table in ("rouge_wikihow", "rouge_gazeta") for row in text_tables.gather(table) for _, record in row.measured]
+    trained = [record for record in found if record.cell["method"] != "none"]
+    assert all(record.params["trainable"] >= record.params["kept"] > 0 for record in trained)
+    active = [record for record in trained if record.cell["method"] == "adalora"]
+    assert len(active) == 3 * 6 * 3  # corpora and models, five ranks and all linear layers, seeds
+    assert all(record.params["kept_rank_mean"] == record.cell["rank"] for record in active)

@@ -245,7 +245,7 @@ def _heat_map(found: Sequence[records.Record]) -> object:
     axis.set_title(f"AdaLoRA, {MODEL_NAMES[cell['model']]} on {cell['corpus']}: rank kept of {start}, target {adapter['target_r']}")
     figure.colorbar(image, ax=axis, label="rank kept")
     said = "; ".join(f"{line} {column} {grid[lines.index(line), columns.index(column)]:.1f}" for line, column in places.values())
-    return _show(figure, f"Rank that AdaLoRA kept by module, mean over {len(kept)} seeds: {said}.")
+    return _show(figure, f"Rank that AdaLoRA kept by module, mean over {len(kept)} training runs: {said}.")
 
 
 def _place(name: str) -> tuple[str, str]:

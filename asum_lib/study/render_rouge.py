@@ -263,7 +263,7 @@ def _place(name: str) -> tuple[str, str]:
 
 
 def traps(results: Path = RESULTS, scale: str = "mini") -> object:
-    """What unequal treatment fakes: gaps to LoRA of rank 16 that come from more numbers kept, and ROUGE of Russian under the English tokenizer."""
+    """What unequal treatment fakes: gaps to LoRA of rank 16 from more numbers kept, from a rate that suits one method, from an English tokenizer."""
     from IPython.display import HTML
 
     lines = []
@@ -282,6 +282,7 @@ def traps(results: Path = RESULTS, scale: str = "mini") -> object:
                 continue
             gap, kept = text_tables.difference(row, fair, "rouge1"), row.measured[0][1].params["kept"] / fair.measured[0][1].params["kept"]
             lines.append((f"{MODEL_NAMES[model]}, {corpus}", what, f"{kept:.2f}×", f"{_signed(gap.value)} ({_signed(gap.lo)} to {_signed(gap.hi)})"))
+        lines += _one_rate(corpus, model, scale, results)
         if fair and fair.measured and "rouge1_default" in fair.measured[0][1].metrics:
             value, other = text_tables.interval(fair, "rouge1"), text_tables.interval(fair, "rouge1_default")
             lines.append(
@@ -299,6 +300,28 @@ def traps(results: Path = RESULTS, scale: str = "mini") -> object:
     )
     body = "".join("<tr>" + "".join(f'<td class="text">{html.escape(field)}</td>' for field in line) + "</tr>" for line in lines)
     return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{body}</table></div>')
+
+
+def _one_rate(corpus: str, model: str, scale: str, results: Path) -> list[tuple[str, str, str, str]]:
+    """Lines of `traps`: AdaLoRA against LoRA where both have one and the same rate, the best of either, on dev."""
+    found = text_tables.gather(RATES_TABLE, scale, results)
+
+    def row(method: str, rate: float) -> Row | None:
+        one = text_tables.find(found, corpus, model, method=method, learning_rate=rate)
+        return one if one and one.measured else None
+
+    lines = []
+    for method in ("lora", "adalora"):
+        value = {rate: text_tables.interval(row(method, rate), "rouge1")[0] for rate in CANDIDATES if row(method, rate)}
+        if not value:
+            continue
+        rate = max(value, key=value.get)
+        a, b = row("adalora", rate), row("lora", rate)
+        if a and b:
+            gap = text_tables.difference(a, b, "rouge1")
+            what = f"AdaLoRA of equal kept rank, both at {METHOD_NAMES[method]}'s best rate of {rate:g} (dev documents, one seed)"
+            lines.append((f"{MODEL_NAMES[model]}, {corpus}", what, "1.00×", f"{_signed(gap.value)} ({_signed(gap.lo)} to {_signed(gap.hi)})"))
+    return lines
 
 
 def rates_table(scale: str = "mini", results: Path = RESULTS) -> object:

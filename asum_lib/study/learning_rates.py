@@ -164,4 +164,4 @@ if __name__ == "__main__":  # the planned cells of the sizes named, the first se
 
     from asum_lib.study.run import run_cells
 
-    run_cells(sorted((cell for cell in planned_rates() if cell.size in sys.argv[1:]), key=lambda cell: cell.seed), results=RESULTS, notebook=NOTEBOOK)
+    run_cells(sorted((cell for cell in planned_rates() if cell.size in sys.argv[1:]), key=lambda cell: cell.seed), results=RESULTS)

@@ -8,6 +8,7 @@ from asum_lib.study.cells import SIZES
 from asum_lib.study.render import _legend, _show, _subplots
 
 VERDICT_CLASSES = {"fits": "success", "does not fit": "danger", "cannot be told": "secondary"}
+MARKERS = {"weights": "o", "footprint": "s", "disk": "^", "load peak": "D", "decode peak": "X"}
 COLOURS = {"tiny": "#CC79A7", "base": "#E69F00", "small": "#009E73", "medium": "#0072B2", "large": "#000000"}  # Okabe and Ito
 
 
@@ -58,7 +59,9 @@ def plot_ladder() -> object:
     axis.legend(loc="upper right", frameon=False)
     said = ", ".join(f"{size} {value:g}" for size, value in wer.items())
     return _show(
-        figure, f"The paper's word error rates by size in per cent: {said}; all above the published ones and the Conformer's {conformer['value']:g}."
+        figure,
+        f"The paper's word error rates by size in per cent: {said}; {sum(value > published[size] for size, value in wer.items())} of {len(wer)} lie "
+        f"above the published ones, {sum(value > conformer['value'] for value in wer.values())} above the Conformer's {conformer['value']:g}.",
     )
 
 
@@ -84,10 +87,17 @@ def plot_memory() -> object:
     claimed = {precision: papers.value(consistency.PAPER, "memory", precision=precision)["value"] for precision in ("int8", "int4")}
     figure, (axis,) = _subplots(1, width=6.5)
     for size in SIZES:
-        here = [(int8, int4) for _, known, int8, int4 in points if known == size]
-        axis.scatter([x for x, _ in here], [y for _, y in here], color=COLOURS[size], label=size, s=18)
+        for metric, marker in MARKERS.items():
+            here = [(int8, int4) for reading, known, int8, int4 in points if known == size and f" {metric} against" in reading]
+            axis.scatter([x for x, _ in here], [y for _, y in here], color=COLOURS[size], marker=marker, s=18)
+        axis.scatter([], [], color=COLOURS[size], label=size, s=18)
+    for metric, marker in MARKERS.items():
+        axis.scatter([], [], color="#777777", marker=marker, label=metric, s=18)
     axis.scatter([claimed["int8"]], [claimed["int4"]], marker="*", s=160, color="#D55E00", edgecolors="black", label="the paper (secondary)")
     axis.set(xlabel="int8, change in %", ylabel="int4, change in %")
     _legend(figure, [axis])
     said = f"the paper says {claimed['int8']:g} and {claimed['int4']:g} %"
-    return _show(figure, f"Change of memory by int4 against that by int8 at the real sizes, {len(points)} readings; {said}, and no point lies there.")
+    near = dict(consistency.memory_rule().figures)["of them within 5 points of both"]
+    return _show(
+        figure, f"Change of memory by int4 against that by int8 at the real sizes, {len(points)} readings; {said}; {near} lie within 5 points."
+    )

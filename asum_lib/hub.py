@@ -158,7 +158,7 @@ def snapshot(repo_id: str) -> Path:
     repository = find(repo_id)
     folder = _folder(repository)
     if folder is None or not folder.is_dir():
-        at = f" at revision {repository.revision[:8]}" if repository.revision else ""
+        at = f" at revision {_short(repository.revision)}" if repository.revision else ""
         raise InputError(f"{repository.repo_id}{at} is not fetched: run `asum fetch {repository.name}`")
     locked = _locked(repository)
     sizes = {file.path: file.size_bytes for file in (locked.files if locked else repository.pinned)}
@@ -189,9 +189,14 @@ def listing() -> list[dict[str, str]]:
     for repository in repositories():
         size_bytes, is_all = _known_bytes(repository)
         size = megabytes(size_bytes) if is_all else f"more than {megabytes(size_bytes)}" if size_bytes else "not known before the fetch"
-        row = {"name": repository.name, "repository": repository.repo_id, "revision": repository.asked[:8]}
+        row = {"name": repository.name, "repository": repository.repo_id, "revision": _short(repository.asked)}
         rows.append(row | {"size": size, "here": _state(repository)})
     return rows
+
+
+def _short(revision: str) -> str:
+    """A commit by its first digits, a branch or tag in full."""
+    return revision[:8] if COMMIT.fullmatch(revision) else revision
 
 
 def _known_bytes(repository: Repository) -> tuple[int, bool]:

@@ -62,13 +62,30 @@ def put(cache: Path, repo: str, commit: str, path: str, content: bytes) -> Path:
     return cache / repo / "snapshots" / commit
 
 
-def test_every_size_and_both_corpora_are_pinned_to_a_commit():
-    pins = hub.repositories()
+def test_every_size_both_speech_corpora_and_t5_are_pinned_to_a_commit():
+    pins = [pin for pin in hub.repositories() if re.fullmatch("[0-9a-f]{40}", pin.asked)]
     corpora = ["librispeech", "librispeech-train", "slue-voxpopuli", "slue-voxpopuli-train"]
     assert [pin.name for pin in pins] == [*(f"whisper-{size}" for size in SIZES), *corpora, "t5-base"]
-    assert all(re.fullmatch("[0-9a-f]{40}", pin.revision) for pin in pins)
     assert len({(pin.repo_id, pin.revision) for pin in pins}) == len({pin.revision for pin in pins}) == 15
-    assert all(pin.source for pin in pins)
+    assert all(pin.source for pin in hub.repositories())
+
+
+def test_what_no_two_sources_pin_is_a_branch_or_tag_whose_commit_the_first_fetch_keeps():
+    gazeta = {"gazeta-v1": "v1.0", "gazeta-v1-train": "v1.0", "gazeta-v2": "v2.0", "gazeta-v2-train": "v2.0"}
+    unpinned = {pin.name: pin for pin in hub.repositories() if not re.fullmatch("[0-9a-f]{40}", pin.asked)}
+    assert {name: pin.asked for name, pin in unpinned.items()} == gazeta | {"mbart-large-50": "refs/pr/7", "mbart-ru-sum-gazeta": "main"}
+    assert not any(pin.pinned for pin in unpinned.values())
+
+
+def test_the_text_models_are_found_by_the_names_that_the_study_loads_them_by():
+    from asum_lib.study import text_calibration, text_run
+
+    assert [hub.find(name).name for name in text_run.REPOSITORIES.values()] == ["t5-base", "mbart-large-50"]
+    assert hub.find(text_calibration.CHECKPOINT).name == "mbart-ru-sum-gazeta"
+
+
+def test_a_branch_is_listed_in_full(cache):
+    assert {row["name"]: row["revision"] for row in hub.listing()}["mbart-large-50"] == "refs/pr/7"
 
 
 def test_the_weights_of_every_size_have_a_size_and_a_sha256():
@@ -136,7 +153,7 @@ def test_other_repositories_are_models_unless_they_are_said_to_be_data_sets():
 
 @pytest.mark.parametrize("name", ["whisper", "a/b/c", "../secret", "a/..", "a b/c", "", "a/b@", "./checkpoints", "a/b@/etc/hostname"])
 def test_what_is_no_name_is_refused_with_the_choices(name):
-    with pytest.raises(InputError, match=r"unknown repository .*: choose from whisper-tiny, .*, t5-base, all, or give owner/name"):
+    with pytest.raises(InputError, match=r"unknown repository .*: choose from whisper-tiny, .*, t5-base, .*, all, or give owner/name"):
         hub.find(name)
 
 

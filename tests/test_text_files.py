@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from asum_lib.corpora import texts
+from asum_lib.corpora import text_files, texts
 from asum_lib.corpora.text_files import load_file
 from asum_lib.errors import InputError
 
@@ -111,11 +111,17 @@ def test_a_fault_is_named_with_its_line(tmp_path, content, message):
         load_file(path, "test", "x", "en")
 
 
-def test_other_encodings_are_refused(tmp_path):
-    path = tmp_path / "test.jsonl"
-    path.write_bytes('{"text": "Москва", "summary": "б"}\n'.encode("cp1251"))
-    with pytest.raises(InputError, match="not UTF-8 at byte 10: save it as UTF-8"):
-        load_file(path, "test", "x", "ru")
+@pytest.mark.parametrize("name", ["test.jsonl", "test.csv"])
+def test_other_encodings_are_refused_with_the_line(tmp_path, name):
+    lines = {"test.jsonl": '{"text": "a", "summary": "b"}\n{"text": "Москва", "summary": "б"}\n', "test.csv": "text,summary\nМосква,б\n"}
+    (tmp_path / name).write_bytes(lines[name].encode("cp1251"))
+    with pytest.raises(InputError, match=rf"{name} line 2: not UTF-8: save the file as UTF-8"):
+        load_file(tmp_path / name, "test", "x", "ru")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    (tmp_path / "test.csv").write_text("\ufefftext,summary\nLong.,Short.\n", encoding="utf-8")
+    assert load_file(tmp_path / "test.csv", "test", "x", "en").documents[0].text == "Long."
 
 
 def test_a_csv_row_with_too_few_fields_is_named(tmp_path):
@@ -125,9 +131,138 @@ def test_a_csv_row_with_too_few_fields_is_named(tmp_path):
         load_file(path, "test", "x", "en")
 
 
-def test_what_is_not_there_is_said(tmp_path, monkeypatch):
-    monkeypatch.delenv("ASUM_GAZETA_V1", raising=False)
-    with pytest.raises(InputError, match="set ASUM_GAZETA_V1 to its folder"):
+def test_a_csv_field_beyond_the_limit_is_named_and_the_limit_is_put_back(tmp_path, monkeypatch):
+    import csv
+
+    before = csv.field_size_limit()
+    monkeypatch.setattr(text_files, "FIELD_LIMIT", 20)
+    (tmp_path / "test.csv").write_text(f"text,summary\nshort,s\n{'x' * 21},s\n")
+    with pytest.raises(InputError, match=r"test\.csv line 3: not CSV \(field larger than field limit \(20\)\)"):
+        load_file(tmp_path / "test.csv", "test", "x", "en")
+    assert csv.field_size_limit() == before
+
+
+def test_a_csv_that_was_cut_off_in_a_field_is_named(tmp_path):
+    (tmp_path / "test.csv").write_text('text,summary\na,b\n"cut')
+    with pytest.raises(InputError, match=r"line 3: not CSV \(unexpected end of data\)"):
+        load_file(tmp_path / "test.csv", "test", "x", "en")
+
+
+def test_a_csv_row_over_several_lines_is_named_by_its_first(tmp_path):
+    (tmp_path / "test.csv").write_text('text,summary\n"one\ntwo",s\n"three\nfour", \n')
+    with pytest.raises(InputError, match=r"test\.csv line 4: summary is ' '"):
+        load_file(tmp_path / "test.csv", "test", "x", "en")
+
+
+def test_wikihow_passes_over_rows_of_another_length_as_its_published_readers_do(tmp_path):
+    folder = wikihow(tmp_path, ("Do.", "How to A"), ("Do.", "How to A", LONG), ("Do.", "How to A", LONG, "more"), lists={"test": ["HowtoA"]})
+    assert len(load_file(folder, "test", "wikihow", "en").documents) == 1
+
+
+def test_wikihow_looks_a_title_up_without_spaces_and_nothing_else(tmp_path):
+    rows = [("Do.", "How to Clean Cats' Eyes", LONG), ("Do.", "How to Clean Cats Eyes 2", LONG)]
+    folder = wikihow(tmp_path, *rows, lists={"test": ["HowtoCleanCatsEyes", "HowtoCleanCatsEyes2"]})
+    assert [document.title for document in load_file(folder, "test", "wikihow", "en").documents] == ["How to Clean Cats Eyes 2"]
+
+
+def test_wikihow_without_a_column_is_named(tmp_path):
+    (tmp_path / "wikihowAll.csv").write_text("headline,title\nDo.,How to A\n")
+    (tmp_path / "all_test.txt").write_text("HowtoA\n")
+    with pytest.raises(InputError, match=r"wikihowAll\.csv line 2: no column 'text'"):
+        load_file(tmp_path, "test", "wikihow", "en")
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path):
+    (tmp_path / "test.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(InputError, match=r"test\.parquet: not Parquet"):
+        load_file(tmp_path, "test", "x", "en")
+
+
+def test_shards_are_read_in_order_and_each_promised_one_is_needed(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    for number in (0, 1):
+        table = pyarrow.Table.from_pylist([{"document": f"Long {number}.", "summary": "Short."}])
+        pyarrow.parquet.write_table(table, tmp_path / f"test-{number:05}-of-00002.parquet")
+    assert [document.text for document in load_file(tmp_path, "test", "x", "en").documents] == ["Long 0.", "Long 1."]
+    (tmp_path / "test-00000-of-00002.parquet").unlink()
+    with pytest.raises(InputError, match=r"has 1 of the 2 files that test-00001-of-00002\.parquet promises"):
+        load_file(tmp_path, "test", "x", "en")
+
+
+@pytest.mark.parametrize("second", ["gazeta_test_oracle.jsonl", "gazeta_test.csv", "old/gazeta_test.jsonl"])
+def test_a_split_that_is_there_twice_is_refused(tmp_path, second):
+    jsonl(tmp_path / "gazeta_test.jsonl", GAZETA)
+    (tmp_path / "old").mkdir()
+    (tmp_path / second).write_text("text,summary\n")
+    with pytest.raises(InputError, match=rf"split 'test' is there as gazeta_test\.jsonl and {second}|as {second} and gazeta_test\.jsonl"):
+        load_file(tmp_path, "test", "x", "ru")
+
+
+def test_scitldrs_lists_become_a_text_and_the_first_of_its_summaries(tmp_path):
+    path = jsonl(tmp_path / "test.jsonl", {"source": ["One.", "Two."], "target": ["First.", "Second."], "paper_id": "a"})
+    (document,) = load_file(path, "test", "scitldr", "en").documents
+    assert (document.text, document.reference) == ("One. Two.", "First.")
+
+
+@pytest.fixture
+def nothing_here(tmp_path, monkeypatch):
+    """No variable names a corpus, and nothing is fetched."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", *(variable for _, variable in texts.GIVEN.values())):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("ASUM_CACHE", str(tmp_path / "asum"))
+    texts.load_texts.cache_clear()
+    return tmp_path / "hf" / "hub" / "datasets--IlyaGusev--gazeta"
+
+
+def fetched(repository, tag, commit, **files):
+    """Files of a commit as they lie in the Hub's cache, where the tag means that commit."""
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / tag).write_text(commit)
+    folder = repository / "snapshots" / commit
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, row in files.items():
+        jsonl(folder / f"{name}.jsonl", row)
+
+
+def test_gazeta_is_read_from_where_it_was_fetched_to_each_version_from_its_tag(nothing_here):
+    fetched(nothing_here, "v1.0", "1" * 40, gazeta_test=GAZETA | {"title": "one"})
+    fetched(nothing_here, "v2.0", "2" * 40, gazeta_test=GAZETA | {"title": "two"})
+    assert [texts.load_texts(name, "test").documents[0].title for name in ("gazeta-v1", "gazeta-v2")] == ["one", "two"]
+    assert [texts.dataset_revision(name) for name in ("gazeta-v1", "gazeta-v2")] == ["1" * 40, "2" * 40]
+
+
+def test_training_on_gazeta_needs_its_other_part(nothing_here):
+    fetched(nothing_here, "v1.0", "1" * 40, gazeta_test=GAZETA)
+    with pytest.raises(
+        InputError, match=r"gazeta-v1 train: IlyaGusev/gazeta is not fetched.*run `asum fetch gazeta-v1-train`, or set ASUM_GAZETA_V1"
+    ):
+        texts.load_texts("gazeta-v1", "train")
+
+
+def test_a_given_folder_comes_before_what_was_fetched_and_has_no_revision(nothing_here, tmp_path, monkeypatch):
+    fetched(nothing_here, "v1.0", "1" * 40, gazeta_test=GAZETA | {"title": "fetched"})
+    jsonl(tmp_path / "gazeta_test.jsonl", GAZETA | {"title": "given"})
+    monkeypatch.setenv("ASUM_GAZETA_V1", str(tmp_path / "gazeta_test.jsonl"))
+    assert texts.load_texts("gazeta-v1", "test").documents[0].title == "given"
+    assert texts.dataset_revision("gazeta-v1") is None
+
+
+def test_wikihow_is_given_as_a_folder_only(nothing_here):
+    with pytest.raises(InputError, match="corpus wikihow is not on this machine: get it from its authors, and set ASUM_WIKIHOW to its folder"):
+        texts.load_texts("wikihow", "test")
+
+
+def test_a_corpus_of_another_size_than_the_published_one_is_told(tmp_path):
+    path = jsonl(tmp_path / "test.jsonl", GAZETA)
+    assert texts.not_whole(load_file(path, "test", "gazeta-v2", "ru")) == "gazeta-v2 test has 1 documents here, 6,793 published"
+    assert texts.not_whole(load_file(path, "test", "my-news", "ru")) is None
+
+
+def test_what_is_not_there_is_said(tmp_path, nothing_here):
+    with pytest.raises(InputError, match="asum fetch gazeta-v1`, or set ASUM_GAZETA_V1 to its folder"):
         texts.load_texts("gazeta-v1", "test")
     with pytest.raises(InputError, match="no such file or folder"):
         load_file(tmp_path / "absent", "test", "x", "en")

@@ -6,7 +6,8 @@ of summaries (SciTLDR's `target`) the first one counts. Files are read row by ro
 WikiHow's `wikihowAll.csv` has one row an article: `headline` (the steps' bold lines: the summary), `title`, `text`. Its official
 split is three lists of titles (`all_train.txt`, `all_val.txt`, `all_test.txt`) that lie beside it. As in the authors' `process.py` and in
 TensorFlow Datasets' reader, an article counts if its summary is shorter than 0.75 of its text, stray commas go, and a title is looked
-up without its spaces: that gives 157,252 / 5,599 / 5,577 articles.
+up without its spaces; a row with a field too few or too many is passed over. That gives 157,252 / 5,599 / 5,577 articles, fewer than the
+lists have titles: the lists keep letters and digits alone, so that a title with a comma or a hyphen is not found in them.
 """
 
 import csv
@@ -35,7 +36,7 @@ FIELD_LIMIT = 2**24  # characters of a CSV field
 
 
 def load_file(path: str | Path, split: str, name: str, language: str) -> TextCorpus:
-    """A split of a file, or of a folder with a file a split; raises `InputError` with file and row for what is wrong.
+    """A split of a file, or of a folder with a file a split, or several shards; raises `InputError` with file and row for what is wrong.
 
     A single file that names no split in its own name is all test.
     """
@@ -66,9 +67,12 @@ def _files(path: Path, split: str) -> list[Path]:
         raise InputError(
             f"{path}: no file of split {split!r}: its name should hold {' or '.join(SPLIT_WORDS[split])} and end in {', '.join(SUFFIXES)}"
         )
-    kinds = {file.suffix for file in found}
-    if len(kinds) > 1:
-        raise InputError(f"{path}: split {split!r} is there as {' and '.join(sorted(kinds))}: leave one of them")
+    sorts = {(file.parent, re.sub(r"\d+", "", file.name)): file for file in reversed(found)}
+    if len(sorts) > 1:  # gazeta_train.jsonl beside gazeta_train_oracle.jsonl: read together, every document would count twice
+        several = " and ".join(sorted(str(file.relative_to(path)) for file in sorts.values()))
+        raise InputError(f"{path}: split {split!r} is there as {several}: leave one of them")
+    if (promised := re.search(r"-of-(\d+)\.", found[0].name)) and int(promised.group(1)) != len(found):
+        raise InputError(f"{path}: split {split!r} has {len(found)} of the {int(promised.group(1))} files that {found[0].name} promises")
     return found
 
 
@@ -81,16 +85,22 @@ def _rows(file: Path) -> Iterator[tuple[str, dict]]:
     """(where, row) of a file: `where` names the file and the row."""
     if file.suffix == ".parquet":
         yield from _parquet(file)
-        return
-    try:
-        with open(file, encoding="utf-8-sig", newline="") as lines:
-            yield from _csv(file, lines) if file.suffix == ".csv" else _json_lines(file, lines)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    else:
+        yield from _csv(file) if file.suffix == ".csv" else _json_lines(file)
 
 
-def _json_lines(file: Path, lines) -> Iterator[tuple[str, dict]]:
-    for number, line in enumerate(lines, start=1):
+def _lines(file: Path) -> Iterator[str]:
+    """The lines of a text file, ends included; decoded one by one, so that a fault has a line."""
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"{file} line {number}: not UTF-8: save the file as UTF-8") from None
+
+
+def _json_lines(file: Path) -> Iterator[tuple[str, dict]]:
+    for number, line in enumerate(_lines(file), start=1):
         if not line.strip():
             continue
         try:
@@ -102,16 +112,24 @@ def _json_lines(file: Path, lines) -> Iterator[tuple[str, dict]]:
         yield f"{file} line {number}", row
 
 
-def _csv(file: Path, lines) -> Iterator[tuple[str, dict]]:
-    csv.field_size_limit(FIELD_LIMIT)
-    reader = csv.DictReader(lines)
+def _csv(file: Path, refuse_uneven: bool = True) -> Iterator[tuple[str, dict]]:
+    """Rows by the header's names, each with the line that it begins in. A row of another length is refused, or passed over."""
+    before = csv.field_size_limit(FIELD_LIMIT)
+    reader = csv.DictReader(_lines(file), strict=refuse_uneven)
+    done = 0  # lines
     try:
+        names = reader.fieldnames
+        done = reader.line_num
         for row in reader:
-            if None in row or None in row.values():
-                raise InputError(f"{file} line {reader.line_num}: not as many fields as the header has ({len(reader.fieldnames)})")
-            yield f"{file} line {reader.line_num}", row
+            where, done = f"{file} line {done + 1}", reader.line_num
+            if None not in row and None not in row.values():
+                yield where, row
+            elif refuse_uneven:
+                raise InputError(f"{where}: not as many fields as the header has ({len(names)})")
     except csv.Error as error:
-        raise InputError(f"{file} line {reader.line_num}: not CSV ({error})") from None
+        raise InputError(f"{file} line {done + 1}: not CSV ({error})") from None
+    finally:
+        csv.field_size_limit(before)
 
 
 def _parquet(file: Path) -> Iterator[tuple[str, dict]]:
@@ -120,10 +138,16 @@ def _parquet(file: Path) -> Iterator[tuple[str, dict]]:
 
     try:
         table = pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowInvalid, OSError) as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{file}: not Parquet ({str(error).splitlines()[0]})") from None
-    number = 0
-    for batch in table.iter_batches():
+    number, batches = 0, table.iter_batches()
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pyarrow.ArrowException, OSError):
+            raise InputError(f"{file} is broken after row {number}: fetch or copy it anew") from None
+        if batch is None:
+            return
         for row in batch.to_pylist():
             number += 1
             yield f"{file} row {number}", row
@@ -134,8 +158,8 @@ def _wikihow(file: Path, split: str) -> Iterator[tuple[str, dict]]:
     listed = file.parent / f"all_{'val' if split == 'dev' else split}.txt"
     if not listed.is_file():
         raise InputError(f"{file}: the list of titles {listed.name} should lie beside it: it is in the repository of the data set")
-    titles = {line.strip() for line in listed.read_text(encoding="utf-8").splitlines()}
-    for where, row in _rows(file):
+    titles = {line.strip() for line in _lines(listed)}
+    for where, row in _csv(file, refuse_uneven=False):
         if missing := {"headline", "title", "text"} - set(row):
             raise InputError(f"{where}: no column {sorted(missing)[0]!r}: {WIKIHOW} has headline, title and text")
         summary, text = row["headline"].strip(), row["text"].strip()

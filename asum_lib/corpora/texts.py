@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from asum_lib.errors import InputError, choose
 
@@ -63,24 +64,28 @@ DOMAIN_OF = {  # corpus name: (generator, domain)
 }
 LANGUAGE_OF = {"articles": "en", "news": "ru"}
 NAMES = tuple(DOMAIN_OF)
-# The paper's corpora: language, and the environment variable that names the folder. They are not fetched.
+# The paper's corpora: language, and the environment variable that names the folder.
 GIVEN = {"wikihow": ("en", "ASUM_WIKIHOW"), "gazeta-v1": ("ru", "ASUM_GAZETA_V1"), "gazeta-v2": ("ru", "ASUM_GAZETA_V2")}
+FETCHED = ("gazeta-v1", "gazeta-v2")  # `asum fetch` brings these too: the test split under the corpus's name, the rest under NAME-train
+DOCUMENTS = {  # of the published splits: WikiHow's as TensorFlow Datasets reads them, Gazeta's by its card
+    "wikihow": {"train": 157_252, "dev": 5_599, "test": 5_577},
+    "gazeta-v1": {"train": 52_400, "dev": 5_265, "test": 5_770},
+    "gazeta-v2": {"train": 60_964, "dev": 6_369, "test": 6_793},
+}
 
 
 @lru_cache(maxsize=8)
 def load_texts(name: str, split: str, language: str | None = None) -> TextCorpus:
     """A split (`train`, `dev`, `test`) of a corpus by its name, or of a file or folder by its path, whose `language` is to be said.
 
-    Generated corpora (`NAMES`) are made in a few seconds, the same on every machine. Where the others lie, an environment variable says.
+    Generated corpora (`NAMES`) are made in a few seconds, the same on every machine. Where the others lie, an environment variable says,
+    or they were fetched.
     """
     choose("split", split, SPLITS)
     if name in GIVEN:
         from asum_lib.corpora.text_files import load_file
 
-        language, variable = GIVEN[name]
-        if not os.environ.get(variable):
-            raise InputError(f"corpus {name} is not on this machine: get it from its authors, and set {variable} to its folder")
-        return load_file(os.environ[variable], split, name, language)
+        return load_file(_folder(name, split), split, name, GIVEN[name][0])
     if name not in NAMES and ("/" in name or "." in name):
         from asum_lib.corpora.text_files import load_file
 
@@ -118,6 +123,41 @@ def head(corpus: TextCorpus, count: int | None) -> TextCorpus:
         raise InputError(f"{count} documents of {corpus.name} {corpus.split}: it has {len(corpus.documents)}")
     documents = corpus.documents[:count]
     return TextCorpus(corpus.name, corpus.split, corpus.language, documents, fingerprint(documents))
+
+
+def not_whole(corpus: TextCorpus) -> str | None:
+    """What is wrong with the number of documents of one of the paper's corpora; None where it is the published one, or none is known."""
+    published = DOCUMENTS.get(corpus.name, {}).get(corpus.split)
+    if published in (None, len(corpus.documents)):
+        return None
+    return f"{corpus.name} {corpus.split} has {len(corpus.documents):,} documents here, {published:,} published"
+
+
+def dataset_revision(name: str, split: str = "test") -> str | None:
+    """The commit of the Hub's repository that the corpus is read from; None for what has none, is given as a folder, or is not there."""
+    from asum_lib import hub
+
+    if name not in FETCHED or os.environ.get(GIVEN[name][1]):
+        return None
+    try:
+        return hub.revision(_folder(name, split))
+    except InputError:
+        return None
+
+
+def _folder(name: str, split: str) -> str | Path:
+    """Where one of the paper's corpora lies; raises `InputError` that says how to get it."""
+    variable = GIVEN[name][1]
+    if given := os.environ.get(variable):
+        return given
+    if name not in FETCHED:
+        raise InputError(f"corpus {name} is not on this machine: get it from its authors, and set {variable} to its folder")
+    from asum_lib import hub
+
+    try:
+        return hub.snapshot(name if split == "test" else f"{name}-train")
+    except InputError as error:
+        raise InputError(f"corpus {name} {split}: {error}, or set {variable} to its folder") from None
 
 
 def _generator(name: str):

@@ -10,11 +10,15 @@ from asum_lib.measure import stats
 from asum_lib.models import ladder
 from asum_lib.paths import RESULTS
 from asum_lib.study import learning_rates, tables
-from asum_lib.study.cells import LEARNING_RATES, RATES, SIZES
+from asum_lib.study.cells import LEARNING_RATES, PAPER_RATE, RATES, SIZES
 from asum_lib.study.render import STATUS_LETTERS, _legend, _link, _nothing_yet, _show, _signed, _subplots
 
 COLOURS = {"1": "#D55E00", "1/4": "#E69F00", "1/10": "#009E73", "1/40": "#0072B2", "1/100": "#CC79A7"}  # Okabe and Ito
 NAMES = {"full": "full fine-tuning", "adalora": "int8 + AdaLoRA"}
+METHOD_COLOURS = {"full": "#777777", "adalora": "#000000"}
+METHOD_MARKERS = {"full": "^", "adalora": "s"}
+SOURCE_TICKS_PCT = (1, 2, 5, 10, 20, 50)
+DOMAINS = ("source", "target")
 
 
 def rates_table() -> object:
@@ -36,64 +40,101 @@ def rates_table() -> object:
 
 def wer_table(method: str, results: Path = RESULTS) -> object:
     """WER on the target's test set by size and rate, with the untrained model's; the lowest of a size and its ties are marked."""
-    from IPython.display import HTML
-
-    found = _by(method, results)
     lines = []
     for size in SIZES:
-        there = {rate: found[size, rate] for rate in RATES if found[size, rate].measured}
         before = learning_rates.untrained(size, method, results)
-        marks = _marks(there)
-        harms = _corrected({rate: tables.difference(row, before) for rate, row in there.items()})
-        cells = [_value(before)]
+        there, whole = learning_rates.measured(size, method, results), learning_rates.family(size, method, results)
+        marks, harms = learning_rates.marks(whole), learning_rates.harms(whole, before)
+        shown = []
         for rate in RATES:
             if rate not in there:
-                cells.append("missing")
+                shown.append("missing")
                 continue
-            worse = " ▲" if harms[rate][1] < 1 - stats.LEVEL and harms[rate][0].value > 0 else ""
-            cells.append(f"{_value(there[rate])}{marks[rate]}{worse}")
-        seeds = sorted({len(row.measured) for row in there.values()})
-        fields = [*cells, " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else ""]
-        lines.append(f"<tr><th>{size}</th>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
-    head = "".join(f"<th>{title}</th>" for title in ("size", "before", *(f"rate {rate}" for rate in RATES), "seeds"))
+            mark = {"best": " ★", "tie": " ="}.get(marks.get(rate), "")
+            worse = " ▲" if rate in harms and learning_rates.significant(*harms[rate]) > 0 else ""
+            shown.append(f"{_value(whole.get(rate, there[rate]), results)}{mark}{worse}")
+        lines.append([size, _value(before, results) if before.measured else "missing", *shown, _seeds(whole or there)])
     caption = (
         f"WER on the target's test set in per cent with 95 % interval, {NAMES[method]}. ★ lowest of its size; = a tie with it; ▲ above the model "
-        "before training (paired bootstrap, Holm-corrected within the size)."
+        "before training (paired bootstrap, Holm-corrected within the size). A size of which a rate is missing has no marks."
     )
-    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr>{head}</tr>{"".join(lines)}</table></div>')
+    return _table(["size", "before", *(f"rate {rate}" for rate in RATES), "seeds"], lines, caption)
 
 
 def forgetting_table(method: str, results: Path = RESULTS) -> object:
     """Change of WER on the source's dev set over the whole training, by size and rate; what is significantly above 0 is marked."""
-    from IPython.display import HTML
-
-    found = _by(method, results)
     lines = []
     for size in SIZES:
-        there = {rate: found[size, rate] for rate in RATES if found[size, rate].measured}
-        changes = _corrected({rate: learning_rates.change(row, "source") for rate, row in there.items()})
-        cells = []
+        there, whole = learning_rates.measured(size, method, results), learning_rates.family(size, method, results)
+        changes = learning_rates.forgets(whole or there)
+        shown = []
         for rate in RATES:
             if rate not in changes:
-                cells.append("missing")
+                shown.append("missing")
                 continue
-            one, p = changes[rate]
-            mark = "" if p >= 1 - stats.LEVEL else " ▲" if one.value > 0 else " ▼"
-            shown = _link(_path(there[rate], results), _signed(one.value))
-            cells.append(f"{shown}{mark}<br><small>{_signed(one.lo)} to {_signed(one.hi)}</small>")
-        before = next(iter(there.values())).measured[0][1].history[0]["source_wer_pct"] if there else float("nan")
-        lines.append(f"<tr><th>{size}</th><td>{before:.1f}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th>{title}</th>" for title in ("size", "before, %", *(f"rate {rate}" for rate in RATES)))
+            one = changes[rate][0]
+            mark = {1: " ▲", -1: " ▼", 0: ""}[learning_rates.significant(*changes[rate]) if whole else 0]
+            shown.append(f"{_link(_path(there[rate], results), _signed(one.value))}{mark}<br><small>{_signed(one.lo)} to {_signed(one.hi)}</small>")
+        before = f"{next(iter(there.values())).measured[0][1].history[0]['source_wer_pct']:.1f}" if there else "missing"
+        lines.append([size, before, *shown, _seeds(whole or there)])
     caption = (
         f"Change of WER on the source's dev set in points with 95 % interval, {NAMES[method]}. ▲ forgets, ▼ improves; no mark: a tie with no "
-        "change (paired bootstrap, Holm-corrected within the size)."
+        "change (paired bootstrap, Holm-corrected within the size). A size of which a rate is missing has no marks."
     )
-    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr>{head}</tr>{"".join(lines)}</table></div>')
+    return _table(["size", "before, %", *(f"rate {rate}" for rate in RATES), "seeds"], lines, caption)
+
+
+def trade_table(results: Path = RESULTS) -> object:
+    """`learning_rates.trade` of every size: does AdaLoRA keep more of the source than a full fine-tuning that learns as much?"""
+    lines = []
+    for size in SIZES:
+        found = learning_rates.trade(size, results)
+        if found is None:
+            fields = ["missing", "missing", "", ""]
+        elif found.full_rate is None:
+            fields = [found.adalora_rate, "none is as good", "", ""]
+        else:
+            fields = [found.adalora_rate, found.full_rate, _interval(found.target), _interval(found.source)]
+        lines.append([size, *fields])
+    caption = (
+        "AdaLoRA at the rate that is best for it on the target, beside the full fine-tuning that is no worse there and ends lowest on the source. "
+        "Differences in points of WER with 95 % interval, not corrected; above 0 AdaLoRA is worse."
+    )
+    titles = ["size", "AdaLoRA's rate", "full fine-tuning's rate", "target, AdaLoRA minus full", "source, AdaLoRA minus full"]
+    return _table(titles, lines, caption)
+
+
+def plot_trade(results: Path = RESULTS) -> object:
+    """WER on the source after training against WER on the target, a panel a size, a line a method along its rates."""
+    panels = {size: {m: there for m in NAMES if (there := learning_rates.measured(size, m, results))} for size in SIZES}
+    panels = {size: lines for size, lines in panels.items() if lines}
+    if not panels:
+        return _nothing_yet()
+    figure, axes = _subplots(len(panels))
+    said = []
+    for axis, (size, lines) in zip(axes, panels.items(), strict=True):
+        for method, there in lines.items():
+            x = [_mean(row, lambda record: record.metrics[tables.METRIC].value) for row in there.values()]
+            y = [_mean(row, lambda record: record.history[-1]["source_wer_pct"]) for row in there.values()]
+            axis.plot(x, y, color=METHOD_COLOURS[method], linewidth=0.8, marker=METHOD_MARKERS[method], markersize=4, label=NAMES[method], zorder=1)
+            axis.scatter(
+                x, y, color=[COLOURS[rate] for rate in there], marker=METHOD_MARKERS[method], s=26, edgecolor="#333333", linewidth=0.5, zorder=2
+            )
+            said.append(f"{size}, {NAMES[method]}: " + ", ".join(f"{r} {a:.1f} and {b:.1f}" for r, a, b in zip(there, x, y, strict=True)))
+        axis.set(title=size, xlabel="target, WER %", ylabel="source, WER % (log)" if axis in axes[::3] else None, yscale="log")
+        axis.set_yticks(SOURCE_TICKS_PCT, [f"{tick:g}" for tick in SOURCE_TICKS_PCT])
+        axis.minorticks_off()
+        axis.locator_params(axis="x", nbins=5)
+    for rate, colour in COLOURS.items():
+        axes[0].scatter([], [], color=colour, label=f"rate {rate}", s=26, edgecolor="#333333", linewidth=0.5)
+    _legend(figure, axes)
+    return _show(figure, "Word error rate after training in per cent, on the target's test set and the source's dev set, by rate. " + "; ".join(said))
 
 
 def plot_curves(method: str, split: str = "source", results: Path = RESULTS) -> object:
     """WER of the target's (`dev`) or the source's dev set by epoch, a panel a size, a line a rate (mean over seeds)."""
-    return _curves([(row.cell["rate"], row.measured) for row in _by(method, results).values()], split, NAMES[method])
+    rows = [row for row in learning_rates.gather(results) if row.cell["method"] == method]
+    return _curves([(row.cell["rate"], row.measured) for row in rows], split, NAMES[method])
 
 
 def plot_row(row, split: str = "source") -> object:
@@ -130,34 +171,68 @@ def findings(results: Path = RESULTS) -> object:
     """What the table says, in a few sentences made from its records, by the rules at the top of `learning_rates`."""
     from IPython.display import HTML
 
-    items = []
+    rows = learning_rates.gather(results)
+    planned, found = sum(len(row.planned_seeds) for row in rows), sum(len(row.measured) for row in rows)
+    if not found:
+        return _nothing_yet()
+    whole = {method: {size: there for size in SIZES if (there := learning_rates.family(size, method, results))} for method in NAMES}
+    absent = [f"{size} {NAMES[method]}" for method in NAMES for size in SIZES if size not in whole[method]]
+    items = [f"{found} of {planned} planned trainings are measured."]
+    if absent:
+        items[0] += f" Of these not all five rates are there, and nothing is said: {', '.join(absent)}."
     for method, name in NAMES.items():
-        found = _by(method, results)
-        by_size = {size: {rate: found[size, rate] for rate in RATES if found[size, rate].measured} for size in SIZES}
-        there = {size: rows for size, rows in by_size.items() if rows}
-        if not there:
+        if not whole[method]:
             continue
-        best = {size: _marks(rows) for size, rows in there.items()}
-        said = [f"{size} {next(r for r, m in marks.items() if '★' in m)}{_ties(marks)}" for size, marks in best.items()]
-        items.append(f"<li>{name}, lowest WER on the target at rate: {'; '.join(said)}.</li>")
-        harms, forgets = [], []
-        for size, rows in there.items():
-            before = learning_rates.untrained(size, method, results)
-            changed = _corrected({rate: tables.difference(row, before) for rate, row in rows.items()})
-            harms += [f"{size} at {rate}" for rate, (one, p) in changed.items() if p < 1 - stats.LEVEL and one.value > 0]
-            lost = _corrected({rate: learning_rates.change(row, "source") for rate, row in rows.items()})
-            forgets += [f"{size} at {rate} ({_signed(one.value)})" for rate, (one, p) in lost.items() if p < 1 - stats.LEVEL and one.value > 0]
-        items.append(f"<li>{name} harms the target, against the model before training: {', '.join(harms) or 'nowhere'}.</li>")
-        items.append(f"<li>{name} forgets the source (change in points): {', '.join(forgets) or 'nowhere'}.</li>")
-        small, large = by_size[SIZES[0]], by_size[SIZES[-1]]
-        sizes = []
-        for rate in RATES:
-            if rate in small and rate in large:
-                a, b = learning_rates.change(large[rate], "source"), learning_rates.change(small[rate], "source")
-                sizes.append(f"at {rate} {_signed(a.value)} for {SIZES[-1]}, {_signed(b.value)} for {SIZES[0]}")
-        if sizes:
-            items.append(f"<li>{name}, what the largest and the smallest lose on the source: {'; '.join(sizes)}.</li>")
-    return HTML(f'<ul class="asum-findings">{"".join(items)}</ul>') if items else _nothing_yet()
+        marks = {size: learning_rates.marks(there) for size, there in whole[method].items()}
+        said = [f"{size} {_of(one, 'best')[0]}{_ties(one)}" for size, one in marks.items()]
+        fits = [size for size, one in marks.items() if one[PAPER_RATE] != "worse"]
+        items.append(
+            f"{name}, lowest WER on the target at rate: {'; '.join(said)}. The paper's {PAPER_RATE} is lowest or a tie for {_listed(fits)}, "
+            f"above the lowest for {_listed([size for size in marks if size not in fits])}."
+        )
+        harms, helps, lost = [], 0, []
+        for size, there in whole[method].items():
+            for rate, one in learning_rates.harms(there, learning_rates.untrained(size, method, results)).items():
+                harms += [f"{size} at {rate} ({_signed(one[0].value)})"] if learning_rates.significant(*one) > 0 else []
+                helps += learning_rates.significant(*one) < 0
+            at = {rate: one for rate, one in learning_rates.forgets(there).items() if learning_rates.significant(*one) > 0}
+            lost += [f"{size} at " + ", ".join(f"{rate} ({_signed(one[0].value)})" for rate, one in at.items())] if at else []
+        pairs = len(RATES) * len(whole[method])
+        items.append(f"{name}, on the target against the model before training: of {pairs} sizes and rates {helps} help; harm: {_listed(harms)}.")
+        items.append(f"{name} forgets the source (change in points): {'; '.join(lost) or 'nowhere'}.")
+        if more := learning_rates.larger_minus_smaller(method, results=results):
+            said = [f"at {rate} {_interval(one)}" for rate, one in more.items()]
+            items.append(f"{name}, what {SIZES[-1]} loses on the source minus what {SIZES[0]} loses, in points: {'; '.join(said)}.")
+    return HTML(f'<ul class="asum-findings">{"".join(f"<li>{item}</li>" for item in items)}</ul>')
+
+
+def twins(results: Path = RESULTS) -> object:
+    """How far trainings that `whisper_wer` holds too came out alike."""
+    from IPython.display import HTML
+
+    said = []
+    for method, name in NAMES.items():
+        if found := [twin for twin in learning_rates.twins(results) if twin.method == method]:
+            losses, same = sum(twin.same_losses for twin in found), sum(twin.difference == 0 for twin in found)
+            largest = max(abs(twin.difference) for twin in found)
+            said.append(
+                f"{name}: of {len(found)} trainings {losses} have the same losses, {same} the same test WER, {largest:.2f} points apart at most"
+            )
+    return HTML(f"<p>{'; '.join(said)}.</p>") if said else _nothing_yet()
+
+
+def overlap() -> object:
+    """How many sentences of the source's dev set the models met in training, word for word in other takes."""
+    from IPython.display import HTML
+
+    from asum_lib.corpora import howto
+
+    def sentences(domain, split):
+        return [sentence for document in howto.documents(domain, split) for sentence in document.sentences]
+
+    heard = sentences("source", "dev")
+    shares = [f"{sum(s in met for s in heard)} in the {domain}'s training talks" for domain in DOMAINS if (met := set(sentences(domain, "train")))]
+    return HTML(f"<p>Of the {len(heard)} sentences of the source's dev set {' and '.join(shares)} occur word for word, in other takes.</p>")
 
 
 def row_table(row) -> object:
@@ -180,35 +255,46 @@ def row_table(row) -> object:
     return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
-def _by(method: str, results: Path) -> dict[tuple[str, str], tables.Row]:
-    return {(row.cell["size"], row.cell["rate"]): row for row in learning_rates.gather(results) if row.cell["method"] == method}
+def _table(titles: list[str], lines: list[list[str]], caption: str) -> object:
+    from IPython.display import HTML
+
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join(f"<tr><th>{first}</th>" + "".join(f"<td>{field}</td>" for field in rest) + "</tr>" for first, *rest in lines)
+    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr>{head}</tr>{body}</table></div>')
 
 
-def _marks(there: dict[str, tables.Row]) -> dict[str, str]:
-    """{rate: ★, = or nothing} by test WER."""
-    if not there:
-        return {}
-    value = {rate: stats.ratio_interval(*tables.pooled_counts(row.measured)[1:])[0] for rate, row in there.items()}
-    best = min(value, key=value.get)
-    corrected = _corrected({rate: tables.difference(row, there[best]) for rate, row in there.items() if rate != best})
-    return {rate: " ★" if rate == best else " =" if corrected[rate][1] >= 1 - stats.LEVEL else "" for rate in there}
+def _of(marks: dict[str, str], kind: str) -> list[str]:
+    return [rate for rate, mark in marks.items() if mark == kind]
 
 
 def _ties(marks: dict[str, str]) -> str:
-    tied = [rate for rate, mark in marks.items() if "=" in mark]
+    tied = _of(marks, "tie")
     return f" (tied: {', '.join(tied)})" if tied else ""
 
 
-def _corrected(found: dict[str, stats.Difference]) -> dict[str, tuple[stats.Difference, float]]:
-    p_holm = stats.holm([one.p for one in found.values()])
-    return {rate: (one, p) for (rate, one), p in zip(found.items(), p_holm, strict=True)}
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"
 
 
-def _value(row: tables.Row) -> str:
+def _seeds(there: dict[str, tables.Row]) -> str:
+    counts = sorted({len(row.measured) for row in there.values()})
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else ""
+
+
+def _interval(one: stats.Difference) -> str:
+    return f"{_signed(one.value)} ({_signed(one.lo)} to {_signed(one.hi)})"
+
+
+def _mean(row: tables.Row, value) -> float:
+    return float(np.mean([value(record) for _, record in row.measured]))
+
+
+def _value(row: tables.Row, results: Path) -> str:
     _, errors, words = tables.pooled_counts(row.measured)
     value, lo, hi = stats.ratio_interval(errors, words)
-    return f"{_link(_path(row, RESULTS), f'{value:.1f}')}<br><small>{lo:.1f} to {hi:.1f}</small>"
+    return f"{_link(_path(row, results), f'{value:.1f}')}<br><small>{lo:.1f} to {hi:.1f}</small>"
 
 
 def _path(row: tables.Row, results: Path) -> str:
-    return f"results/{row.measured[0][0].relative_to(results).as_posix()}" if row.measured[0][0].is_relative_to(results) else str(row.measured[0][0])
+    path = row.measured[0][0]
+    return f"results/{path.relative_to(results).as_posix()}" if path.is_relative_to(results) else str(path)

@@ -244,7 +244,7 @@ def _measure_and_write(cell: TextCell, work: _Work, path: Path, config, fingerpr
         outcome, samples = records.failure(error), []
     provenance |= {
         "model_revision": _revision(work.where),
-        "dataset_revision": None,
+        "dataset_revision": texts.dataset_revision(cell.corpus, cell.split),
         "dataset_fingerprint": _scored(cell, work).fingerprint,
         "finished_at": records.now(),
     }

@@ -277,3 +277,52 @@ def test_the_papers_corpora_are_found_by_their_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("ASUM_GAZETA_V2", str(tmp_path))
     texts.load_texts.cache_clear()
     assert texts.load_texts("gazeta-v2", "test").language == "ru"
+
+
+def test_half_a_character_is_refused(tmp_path):
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"text": "a \\ud800", "summary": "b"}\n')
+    with pytest.raises(InputError, match="line 1: text holds half of a character"):
+        load_file(path, "test", "x", "en")
+
+
+def test_wikihow_with_line_ends_of_windows_is_cleaned_too(tmp_path):
+    folder = wikihow(tmp_path, ("Do.", "How to A", "One sentence here.\r\n,Two."), lists={"test": ["HowtoA"]})
+    (document,) = load_file(folder, "test", "wikihow", "en").documents
+    assert document.paragraphs == ("One sentence here.", "Two.")
+
+
+def test_a_folder_with_wikihow_by_paragraphs_alone_is_refused(tmp_path):
+    (tmp_path / "wikihowSep.csv").write_text("overview,headline,text,sectionLabel,title\n")
+    with pytest.raises(InputError, match="WikiHow by paragraphs"):
+        load_file(tmp_path, "test", "wikihow", "en")
+
+
+@pytest.mark.slow
+def test_wikihows_folder_goes_through_to_records(real_data, tmp_path, monkeypatch):
+    import torch
+    from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+    from asum_lib.study import peft_rouge
+
+    checkpoint, corpus = tmp_path / "t5-random", tmp_path / "wikihow"
+    corpus.mkdir()
+    wikihow(corpus, *[("Boil.\nStir.", f"How to Boil {n}", LONG) for n in range(5)], lists={"test": [f"HowtoBoil{n}" for n in range(5)]})
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=32_128, d_model=64, d_kv=16, d_ff=64, num_layers=1, num_heads=4, decoder_start_token_id=0)
+    config.asum_note = "random weights"
+    T5ForConditionalGeneration(config).save_pretrained(checkpoint)
+    AutoTokenizer.from_pretrained(str(real_data / "tokenizers" / "t5")).save_pretrained(checkpoint)
+    monkeypatch.setenv("ASUM_WIKIHOW", str(corpus))
+    texts.load_texts.cache_clear()
+    given = {
+        "scale": "paper",
+        "corpus": "wikihow",
+        "checkpoint": str(checkpoint),
+        "limit": 4,
+        "methods": ["none"],
+        "results_dir": str(tmp_path / "r"),
+    }
+    record = peft_rouge.measure(given).records[-1]
+    texts.load_texts.cache_clear()
+    assert (record.status, record.metrics["rouge1"].n, record.table) == ("ok", 4, "format_check_wikihow")

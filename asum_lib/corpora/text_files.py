@@ -32,6 +32,7 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 SPLIT_WORDS = {"train": ("train",), "dev": ("dev", "val", "validation", "valid"), "test": ("test",)}
 SUMMARY_SHARE = 0.75  # of its text, in characters: WikiHow's articles with longer summaries are left out
 WIKIHOW = "wikihowAll.csv"
+WIKIHOW_BY_PARAGRAPHS = "wikihowSep.csv"
 FIELD_LIMIT = 2**24  # characters of a CSV field
 
 
@@ -44,9 +45,10 @@ def load_file(path: str | Path, split: str, name: str, language: str) -> TextCor
     path = Path(path)
     if not path.exists():
         raise InputError(f"corpus {path}: no such file or folder")
-    if path.name == "wikihowSep.csv":
-        raise InputError(f"{path}: this is WikiHow by paragraphs, whose summaries are single steps: give {WIKIHOW}")
     wikihow = path / WIKIHOW if path.is_dir() else path
+    by_paragraphs = path / WIKIHOW_BY_PARAGRAPHS if path.is_dir() and not wikihow.is_file() else path
+    if by_paragraphs.name == WIKIHOW_BY_PARAGRAPHS and by_paragraphs.is_file():
+        raise InputError(f"{by_paragraphs}: this is WikiHow by paragraphs, whose summaries are single steps: give {WIKIHOW}")
     rows = _wikihow(wikihow, split) if wikihow.name == WIKIHOW and wikihow.is_file() else (row for file in _files(path, split) for row in _rows(file))
     documents = tuple(_documents(rows, split))
     if not documents:
@@ -162,7 +164,7 @@ def _wikihow(file: Path, split: str) -> Iterator[tuple[str, dict]]:
     for where, row in _csv(file, refuse_uneven=False):
         if missing := {"headline", "title", "text"} - set(row):
             raise InputError(f"{where}: no column {sorted(missing)[0]!r}: {WIKIHOW} has headline, title and text")
-        summary, text = row["headline"].strip(), row["text"].strip()
+        summary, text = (row[column].replace("\r\n", "\n").strip() for column in ("headline", "text"))
         if len(summary) >= SUMMARY_SHARE * len(text) or row["title"].strip().replace(" ", "") not in titles:
             continue
         summary, text = summary.replace(".,", "."), re.sub(r"[.]+[\n]+[,]", ".\n", text)
@@ -193,4 +195,6 @@ def _text(value, where: str, column: str, first: bool) -> str:
         value = (value[0] if value else "") if first else " ".join(value)
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: {column} is {value!r:.40}, and should be a text that is not empty")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):  # JSON can say it, UTF-8 cannot
+        raise InputError(f"{where}: {column} holds half of a character (a lone surrogate): write the character itself")
     return value

@@ -90,7 +90,7 @@ def test_two_processes_share_a_cell_and_their_record_is_that_of_one(alone, pair,
 def test_another_notebook_is_refused_in_one_line(capsys):
     assert cli.main(["measure", "ladder"]) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "asum: unknown notebook 'ladder': choose from memory_footprint, whisper_quant\n")
+    assert (out, err) == ("", "asum: unknown notebook 'ladder': choose from memory_footprint, peft_rouge, whisper_quant\n")
 
 
 def test_an_unknown_size_is_refused_in_one_line(capsys):

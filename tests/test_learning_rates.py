@@ -186,6 +186,19 @@ def test_forgetting_is_significant_where_every_utterance_is_worse_and_a_tie_wher
     assert {rate: learning_rates.significant(*one) for rate, one in found.items()} == {"1": 1, "1/4": 1, "1/10": 1, "1/40": 0, "1/100": 0}
 
 
+def test_what_moved_is_counted_over_all_seeds(tmp_path):
+    add(tmp_path, source=((1, 3), (2, 3)))
+    add(tmp_path, source=((1, 3), (4, 0)), seed=1)
+    row = learning_rates.measured("tiny", "full", tmp_path / "results")["1/4"]
+    assert learning_rates.moved(row) == (2, 1)
+    assert "2 worse, 1 better" in render_rates.forgetting_table("full", tmp_path / "results").data
+
+
+def test_findings_say_which_seeds_are_not_there_yet(tmp_path):
+    said = render_rates.findings(add_family(tmp_path)).data
+    assert "Not all planned seeds are there for tiny (3)." in said
+
+
 def test_what_the_largest_loses_more_than_the_smallest(tmp_path):
     add_family(tmp_path, size="tiny", sources=(8, 4, 2, 0, 0))
     results = add_family(tmp_path, size="large", sources=(9, 1, 2, 0, 0))

@@ -10,8 +10,9 @@ its grid was run (the rates 1 and 1/40 on the target were known from `whisper_we
 - larger models forget more if that change on the source is larger for large than for tiny, at the same rate and method.
 
 Holm's correction is of five rates, so nothing is marked or concluded for a size and method before all five are measured (`family`).
-Three things came after the first results had been seen, and are descriptions, no tests planned beforehand: the interval of the last
-rule's difference, the trade between target and source (`trade`), and the comparison with trainings that `whisper_wer` holds (`twins`).
+Four things came after the first results had been seen, and are descriptions, no tests planned beforehand: the interval of the last
+rule's difference, the count of utterances behind a change (`moved`), the trade between target and source (`trade`), and the comparison
+with trainings that `whisper_wer` holds (`twins`).
 The plan first had three seeds of small too; its seeds 1 and 2 were dropped for want of time before any of them was run.
 """
 
@@ -147,6 +148,12 @@ def harms(there: dict[str, tables.Row], before: tables.Row) -> dict[str, tuple[s
 def forgets(there: dict[str, tables.Row]) -> dict[str, tuple[stats.Difference, float]]:
     """{rate: (change of WER on the source, its p by Holm within the family)}."""
     return corrected({rate: change(row, "source") for rate, row in there.items()})
+
+
+def moved(row: tables.Row) -> tuple[int, int]:
+    """(worse, better): how many utterances of the source, of all seeds together, have more and fewer errors at the end than before."""
+    after, before = (tables.pooled_counts(row.measured, "source", number)[1] for number in (_last(row), 0))
+    return int((after > before).sum()), int((after < before).sum())
 
 
 def larger_minus_smaller(method: str, larger: str = SIZES[-1], smaller: str = SIZES[0], results=RESULTS) -> dict[str, stats.Difference]:

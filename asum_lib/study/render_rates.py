@@ -74,12 +74,15 @@ def forgetting_table(method: str, results: Path = RESULTS) -> object:
                 continue
             one = changes[rate][0]
             mark = {1: " ▲", -1: " ▼", 0: ""}[learning_rates.significant(*changes[rate]) if whole else 0]
-            shown.append(f"{_link(_path(there[rate], results), _signed(one.value))}{mark}<br><small>{_signed(one.lo)} to {_signed(one.hi)}</small>")
+            worse, better = learning_rates.moved((whole or there)[rate])
+            interval = f"{_signed(one.lo)} to {_signed(one.hi)}<br>{worse} worse, {better} better"
+            shown.append(f"{_link(_path(there[rate], results), _signed(one.value))}{mark}<br><small>{interval}</small>")
         before = f"{next(iter(there.values())).measured[0][1].history[0]['source_wer_pct']:.1f}" if there else "missing"
         lines.append([size, before, *shown, _seeds(whole or there)])
     caption = (
         f"Change of WER on the source's dev set in points with 95 % interval, {NAMES[method]}. ▲ forgets, ▼ improves; no mark: a tie with no "
-        "change (paired bootstrap, Holm-corrected within the size). A size of which a rate is missing has no marks."
+        "change (paired bootstrap, Holm-corrected within the size). Below it, how many utterances have more and fewer errors than before, all "
+        "seeds together. A size of which a rate is missing has no marks."
     )
     return _table(["size", "before, %", *(f"rate {rate}" for rate in RATES), "seeds"], lines, caption)
 
@@ -180,6 +183,9 @@ def findings(results: Path = RESULTS) -> object:
     items = [f"{found} of {planned} planned trainings are measured."]
     if absent:
         items[0] += f" Of these not all five rates are there, and nothing is said: {', '.join(absent)}."
+    behind = {row.cell["size"]: len(row.planned_seeds) for row in rows if 0 < len(row.measured) < len(row.planned_seeds)}
+    if behind:
+        items[0] += f" Not all planned seeds are there for {', '.join(f'{size} ({count})' for size, count in behind.items())}."
     for method, name in NAMES.items():
         if not whole[method]:
             continue

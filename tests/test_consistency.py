@@ -42,6 +42,54 @@ def test_the_english_tokenizer_sees_digits_alone():
     assert found["nothing but the reference's digits"].endswith("100.0 with the English one")
 
 
+def test_two_summaries_that_deserve_the_same_can_score_anything():
+    found = {one.what: one for one in consistency.rescored(10)}
+    few, none = found[consistency.NUMBERS_FIRST], found[consistency.NO_NUMBERS]
+    assert few.known == pytest.approx(none.known, abs=0.5) and 31 < few.known < 36  # the paper's 33.4, to a word of each reference
+    assert none.wrong == 0 and few.wrong > 99
+
+
+def test_a_fifth_of_the_words_scores_a_third():
+    words = "один два три четыре пять шесть семь восемь 9 10"
+    assert consistency._words_worth(words, 1 / 3, numbers_first=True) == "9 10"  # 2 of 10 words: 2 * 2 / (2 + 10)
+    assert consistency._words_worth(words, 1 / 3, numbers_first=False) == "один два"
+
+
+def test_the_english_tokenizer_can_put_an_untrained_model_first():
+    found = {one.what: one for one in consistency.rescored(10) if one.measured}
+    before, after = found["our mBART before fine-tuning"], found["our mBART with LoRA"]
+    assert before.known < after.known - 50 and before.wrong > after.wrong
+    assert "change places" in consistency.english_tokenizer(10).why
+
+
+def test_adalora_gains_less_by_its_own_authors_than_by_the_paper():
+    gaps = {where: (gap, status) for where, gap, status in consistency.adapter_gaps()}
+    assert gaps["the paper, Gazeta"] == (pytest.approx(9.3), "secondary")
+    assert gaps["AdaLoRA's authors, XSum, 1.10 % trained"] == (pytest.approx(44.35 - 43.40), "secondary")
+    assert sum(where.startswith("AdaLoRA's authors") for where in gaps) == 8
+    assert figures(consistency.gazeta_gap())["AdaLoRA minus LoRA, AdaLoRA's authors (secondary), 8 pairs"] == "-0.03 to +0.95 points of ROUGE-1"
+
+
+def test_quantised_weights_alone_save_in_one_proportion():
+    assert consistency.ratio_of_savings(32) == pytest.approx(27.5 / 24)  # 32 - 4.5 bits over 32 - 8
+    assert consistency.ratio_of_savings(16) == pytest.approx(11.5 / 8)
+
+
+def test_the_measured_readings_of_one_type_keep_that_proportion():
+    own = [int4 / int8 for reading, _, int8, int4 in consistency.memory_points() if reading == "(rest float32), weights against fp32"]
+    assert len(own) == 5
+    assert own == pytest.approx([consistency.ratio_of_savings(32)] * 5, rel=0.005)
+
+
+def test_rules_are_mixed_within_a_size_and_a_meaning_of_memory():
+    points = [("(rest float16), weights against fp16", "base", -30, -44), ("(rest float32), weights against fp32", "base", -45, -52)]
+    points += [("(rest float16), disk against fp32", "base", -65, -72), ("(rest float16), weights against fp32", "tiny", -61, -66)]
+    assert consistency.mixed_rules(points) == [
+        ("base, weights, int8 against fp16 and int4 against fp32", -30, -52),
+        ("base, weights, int8 against fp32 and int4 against fp16", -45, -44),
+    ]
+
+
 def test_no_reading_of_memory_gives_both_savings():
     found = consistency.memory_rule()
     assert found.verdict == "does not fit"
@@ -74,12 +122,20 @@ def test_only_stated_learning_rates_are_checked():
 
 def test_whether_adalora_was_active_cannot_be_told():
     assert consistency.adalora_active().verdict == "cannot be told"
-    assert len(consistency.adalora_active().figures) == 5
+    assert [what.partition(": ")[0] for what, _ in consistency.adalora_active().figures] == [
+        *(f"ours, {size}" for size in ("tiny", "base", "small", "medium", "large")),
+        *(f"ours, {model}" for model in ("t5 on howto-text", "mbart on howto-text", "mbart on news-ru")),
+    ]
     assert consistency.adalora_active().why.endswith("apart at 0 of 5 sizes")  # all five intervals hold 0
 
 
 def test_every_check_is_shown_with_its_verdict():
     shown = render_consistency.overview().data
     assert shown.count('class="badge') == len(consistency.CHECKS) == 8
-    for plot in (render_consistency.plot_ladder, render_consistency.plot_gazeta, render_consistency.plot_memory):
-        assert 'alt="' in plot().data
+
+
+@pytest.mark.parametrize("name", ["plot_ladder", "plot_gazeta", "plot_gaps", "plot_tokenizers", "plot_memory"])
+def test_every_figure_says_its_values_in_words(name):
+    shown = getattr(render_consistency, name)().data
+    alternative = shown.partition('alt="')[2].partition('"')[0]
+    assert {"plot_ladder": "36.5", "plot_gazeta": "24.1", "plot_gaps": "+9.30", "plot_tokenizers": "0.0", "plot_memory": "-65"}[name] in alternative

@@ -7,17 +7,24 @@ secondary source or are derived from one, so a misfit may be the summary's as we
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 from asum_lib import papers
 from asum_lib.measure import stats
 from asum_lib.models import ladder
+from asum_lib.paths import RESULTS
 from asum_lib.study.cells import SIZES
 
 PAPER = "derkach2024"
 VERDICTS = ("fits", "does not fit", "cannot be told")
 LEVEL = stats.LEVEL
 HIDDEN = ("unverified", "unknown")  # never shown as fact
+TEXT_METHODS = {"none": "before fine-tuning", "lora": "with LoRA", "adalora": "with AdaLoRA", "full": "fine-tuned in full"}
+WHOLE, NO_DIGITS, DIGITS = "the reference itself", "the reference without its digits", "nothing but the reference's digits"
+NUMBERS_FIRST, NO_NUMBERS = "a few of the reference's words, numbers first", "as many of its words, no number among them"
+NF4_BITS = 4 + 32 / 64
+BASELINE_BITS = {"fp32": 32, "fp16": 16}
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,26 @@ def gazeta_values() -> list[tuple[str, str, float, str]]:
     return ours + sorted(known, key=lambda row: (row[1], -row[2]))
 
 
+def adapter_gaps() -> list[tuple[str, float, str]]:
+    """(where, AdaLoRA minus LoRA in points of ROUGE-1, status): the paper's, what AdaLoRA's authors publish, and ours at rank 16."""
+    from asum_lib.study import text_tables
+
+    found = _rouge1("rouge_gazeta")
+    gaps = [("the paper, Gazeta", found["adalora"]["value"] - found["lora"]["value"], found["adalora"]["status"])]
+    known = [cell for cell in papers.load("summarisation")["tables"]["adapters"]["cells"] if cell["status"] not in HIDDEN]
+    for lora in known:
+        twin = lora["cell"] | {"method": "adalora"}
+        if lora["cell"]["method"] == "lora" and (other := next((cell for cell in known if cell["cell"] == twin), None)):
+            where = f"AdaLoRA's authors, {lora['cell']['corpus']}, {lora['cell']['trained_pct']:.2f} % trained"
+            gaps.append((where, other["value"] - lora["value"], lora["status"]))
+    for corpus, model in text_tables.combinations():
+        rows = text_tables.gather(text_tables.TABLE_OF["mini"][corpus])
+        pair = [text_tables.find(rows, corpus, model, method=method) for method in ("adalora", "lora")]
+        if all(row and row.measured for row in pair):
+            gaps.append((f"ours, {model} on {corpus}, rank 16", text_tables.difference(*pair, "rouge1").value, "measured, mini"))
+    return gaps
+
+
 def gazeta_gap() -> Check:
     """Where do the paper's LoRA and AdaLoRA lie among the published systems, and how large is their gap beside those between systems?"""
     found = _rouge1("rouge_gazeta")
@@ -102,6 +129,11 @@ def gazeta_gap() -> Check:
         ),
         ("the same model on v1 minus on v2 (mBART)", f"{_published('mBART', 'v1') - _published('mBART', 'v2'):.1f} points"),
     ]
+    for who in ("AdaLoRA's authors", "ours"):
+        known = [(value, status) for where, value, status in adapter_gaps() if where.startswith(who)]
+        if known:
+            least, most = min(known)[0], max(known)[0]
+            figures.append((f"AdaLoRA minus LoRA, {who} ({known[0][1]}), {len(known)} pairs", f"{least:+.2f} to {most:+.2f} points of ROUGE-1"))
     misfit = gap > max(spread.values()) and all(found["lora"]["value"] < min(known) for known in encoders.values())
     why = (
         "the gap between the two adapters is larger than that between the best and the worst published system, whichever test set was used. "
@@ -112,42 +144,100 @@ def gazeta_gap() -> Check:
     return Check("Can LoRA and AdaLoRA lie so far apart on Gazeta?", tuple(figures), "does not fit" if misfit else "fits", why)
 
 
-def english_tokenizer(documents: int = 100) -> Check:
-    """What does ROUGE-1 of Russian become under a tokenizer that keeps [a-z0-9] alone? On the first generated test documents."""
-    from asum_lib.corpora.texts import load_texts
+@dataclass(frozen=True)
+class Rescored:
+    """What was held against references, its mean ROUGE-1 x 100 by a Unicode tokenizer, and by the English one."""
+
+    what: str
+    known: float
+    wrong: float
+    measured: bool = False  # a model of ours
+
+
+@lru_cache(maxsize=4)
+def rescored(documents: int = 100) -> tuple[Rescored, ...]:
+    """Texts made of the references of the first generated test documents, extractive summaries of them, and our measured models."""
     from asum_lib.measure import extractive, rouge
 
-    corpus = load_texts("news-ru", "test").documents[:documents]
+    corpus = _russian(documents)
     references = [document.reference for document in corpus]
     sentences = [rouge.split_sentences(document.text, "ru") for document in corpus]
+    share = _rouge1("rouge_gazeta")["adalora"]["value"] / 100
     systems = {
-        "the reference itself": references,
-        "the reference without its digits": ["".join(letter for letter in text if not letter.isdigit()) for text in references],
-        "nothing but the reference's digits": [" ".join(word for word in text.split() if any(map(str.isdigit, word))) for text in references],
+        WHOLE: references,
+        NO_DIGITS: ["".join(letter for letter in text if not letter.isdigit()) for text in references],
+        DIGITS: [" ".join(word for word in text.split() if any(map(str.isdigit, word))) for text in references],
+        NUMBERS_FIRST: [_words_worth(text, share, numbers_first=True) for text in references],
+        NO_NUMBERS: [_words_worth(text, share, numbers_first=False) for text in references],
         "Lead-3": [" ".join(extractive.lead(known, 3)) for known in sentences],
         "the best three sentences": [" ".join(extractive.oracle(known, text, 3, "ru")) for known, text in zip(sentences, references, strict=True)],
     }
-    with_digits = sum(any(map(str.isdigit, text)) for text in references)
-    figures, scores = [("references with a digit", f"{with_digits} of {len(references)}")], {}
+    found = []
     for name, texts in systems.items():
-        scores[name] = [
-            100 * rouge.score(references, texts, "ru", tokenizer=tokenizer, types=("rouge1",))["rouge1"].mean() for tokenizer in rouge.TOKENIZERS
-        ]
-        figures.append((name, f"{scores[name][1]:.1f} with a Unicode tokenizer, {scores[name][0]:.1f} with the English one"))
-    names = list(systems)
-    blind = scores[names[2]][0] >= scores[names[0]][0] and scores[names[1]][0] == 0
+        known, wrong = (
+            100 * rouge.score(references, texts, "ru", tokenizer=tokenizer, types=("rouge1",))["rouge1"].mean()
+            for tokenizer in ("unicode", "default")
+        )
+        found.append(Rescored(name, float(known), float(wrong)))
+    return (*found, *_models_rescored())
+
+
+def english_tokenizer(documents: int = 100) -> Check:
+    """What does ROUGE-1 of Russian become under a tokenizer that keeps [a-z0-9] alone?"""
+    found = {one.what: one for one in rescored(documents)}
+    with_digits = sum(any(map(str.isdigit, document.reference)) for document in _russian(documents))
+    figures = [("references with a digit", f"{with_digits} of {documents}")]
+    figures += [(one.what, f"{one.known:.1f} with a Unicode tokenizer, {one.wrong:.1f} with the English one") for one in found.values()]
+    blind = found[DIGITS].wrong >= found[WHOLE].wrong and found[NO_DIGITS].wrong == 0
+    apart = found[NUMBERS_FIRST].wrong - found[NO_NUMBERS].wrong
     why = (
         "under the English tokenizer digits alone score as high as the whole reference, and words score nothing: such a value says nothing on a "
-        "summary, and two systems can lie any distance apart. Whether the paper's values were made so is not known"
+        f"summary, and two systems that both deserve {found[NO_NUMBERS].known:.0f} can lie {apart:.0f} points apart. Whether the paper's values were "
+        "made so is not known"
     )
+    models = [one for one in found.values() if one.measured]
+    by_known, by_wrong = ([one.what for one in sorted(models, key=lambda one: -getattr(one, column))] for column in ("known", "wrong"))
+    if by_known != by_wrong:
+        why += f". Our own models change places: from the best down {', '.join(by_known)}; by the English tokenizer {', '.join(by_wrong)}"
     return Check("What would an English ROUGE make of Russian?", tuple(figures), "cannot be told" if blind else "fits", why)
+
+
+def _russian(documents: int) -> tuple:
+    from asum_lib.corpora.texts import load_texts
+
+    return load_texts("news-ru", "test").documents[:documents]
+
+
+def _words_worth(reference: str, f1: float, numbers_first: bool) -> str:
+    """Words of a reference that alone score about `f1` against it: k of n words give 2k / (k + n). Numbers come first, or not at all."""
+    from asum_lib.measure import rouge
+
+    words = rouge.tokenize(reference, "ru")
+    kept = round(len(words) * f1 / (2 - f1))
+    seen = [word for word in words if rouge.tokenize(word, "ru", tokenizer="default")]
+    unseen = [word for word in words if word not in seen]
+    return " ".join([*seen, *unseen][:kept] if numbers_first else unseen[:kept])
+
+
+def _models_rescored() -> list[Rescored]:
+    """Our measured models on the Russian corpus, on its whole test set."""
+    from asum_lib.study import text_tables
+
+    rows = text_tables.gather("rouge_gazeta")
+    found = {name: text_tables.find(rows, "news-ru", "mbart", method=method) for method, name in TEXT_METHODS.items()}
+    return [
+        Rescored(f"our mBART {name}", text_tables.interval(row, "rouge1")[0], text_tables.interval(row, "rouge1_default")[0], measured=True)
+        for name, row in found.items()
+        if row and row.measured
+    ]
 
 
 def memory_points() -> list[tuple[str, str, float, float]]:
     """(reading, size, int8 change, int4 change) in per cent at the real sizes: what was measured for claim A7, readings that have both."""
-    from asum_lib.study import claims
+    from asum_lib.study import memory_claims
 
-    evidence = next(claim for claim in claims.judge() if claim["claim"] == "A7")["evidence"]
+    rule = next(claim["rule"] for claim in papers.load(PAPER)["claims"] if claim["id"] == "A7")
+    _, _, evidence = memory_claims.judge(rule, RESULTS)
     found: dict[tuple[str, str], dict[str, float]] = {}
     for part in evidence:
         if part["difference"] is None or not part["decides"]:
@@ -165,19 +255,52 @@ def memory_rule(within_points: float = 5.0) -> Check:
     near = [(r, s) for r, s, int8, int4 in points if abs(int8 - claimed["int8"]) <= within_points and abs(int4 - claimed["int4"]) <= within_points]
     reduced = [point for point in points if fits_with_overhead(point[2], point[3], claimed, within_points)]
     reading, size, int8, int4 = min(points, key=lambda p: math.hypot(p[2] - claimed["int8"], p[3] - claimed["int4"]))
+    mixed, mixed_8, mixed_4 = min(mixed_rules(points), key=lambda p: math.hypot(p[1] - claimed["int8"], p[2] - claimed["int4"]))
+    mixed_near = abs(mixed_8 - claimed["int8"]) <= within_points and abs(mixed_4 - claimed["int4"]) <= within_points
     figures = (
         ("the paper (secondary, about)", f"int8 {claimed['int8']:+g} %, int4 {claimed['int4']:+g} %"),
         ("readings and sizes measured", str(len(points))),
         (f"of them within {within_points:g} points of both", str(len(near))),
         ("of them that a fixed overhead, the same at every precision, would bring there", str(len(reduced))),
         ("the nearest one", f"{size}, {reading}: int8 {int8:+.1f} %, int4 {int4:+.1f} %"),
+        ("the paper's int4 saving over its int8 saving", f"{claimed['int4'] / claimed['int8']:.2f}"),
+        *(
+            (
+                f"the same of quantised weights alone, against {baseline}",
+                f"{ratio_of_savings(bits):.2f} at every size, beside a rest of any size that stays as it is",
+            )
+            for baseline, bits in BASELINE_BITS.items()
+        ),
+        ("the nearest of two rules mixed", f"{mixed}: {mixed_8:+.1f} % and {mixed_4:+.1f} %"),
     )
     why = (
         "one rule gives both at one size at least"
         if near
-        else "no one reading on a CPU gives both at any one size; the memory of a GPU is not among them"
+        else "no one reading on a CPU gives both at any one size, and a rest that no precision changes shrinks both savings alike, so that it cannot "
+        f"bring them there. Two rules mixed {'can' if mixed_near else 'cannot either'}. The memory of a GPU is not among the readings"
     )
     return Check("Can int8 save 30 % and int4 65 % of the same memory?", figures, "fits" if near else "does not fit", why)
+
+
+def ratio_of_savings(baseline_bits: float) -> float:
+    """int4's saving over int8's, of weights that had `baseline_bits` before: int8 takes 8 bits, nf4 4 and an absmax of 32 bits a block of 64."""
+    return (baseline_bits - NF4_BITS) / (baseline_bits - 8)
+
+
+def mixed_rules(points: list[tuple[str, str, float, float]]) -> list[tuple[str, float, float]]:
+    """(what, int8 change, int4 change) of two rules mixed: one size and meaning of memory, but int8 against one baseline and int4 against another."""
+    found = []
+    for (one, size, int8, _), (other, also, _, int4) in itertools.product(points, points):
+        (meaning, before), (meaning_4, before_4) = _meaning(one), _meaning(other)
+        if size == also and meaning == meaning_4 and before != before_4:
+            found.append((f"{size}, {meaning}, int8 against {before} and int4 against {before_4}", int8, int4))
+    return found
+
+
+def _meaning(reading: str) -> tuple[str, str]:
+    """(meaning of memory, baseline) of `(rest float16), load peak against fp16`."""
+    what, _, baseline = reading.partition(", ")[2].partition(" against ")
+    return what, baseline
 
 
 def fits_with_overhead(int8: float, int4: float, claimed: dict[str, float], within_points: float) -> bool:
@@ -257,12 +380,29 @@ def adalora_active() -> Check:
             one = tables.difference(rows["adalora"], rows["adalora-inactive"])
             figures.append((f"ours, {size}: active minus inactive", f"{one.value:+.2f} points of WER ({one.lo:+.2f} to {one.hi:+.2f})"))
             ties.append(one.tie)
+    figures += _inactive_text()
     why = (
         "PEFT prunes only where its user calls the allocator after every step, which its own Whisper example never comes to do; a table of results "
         f"does not show it, unless it gives the rank that was kept. At the "
-        f"paper's rate ours tell the two apart at {len(ties) - sum(ties)} of {len(ties)} sizes"
+        f"paper's rate ours of Whisper tell the two apart at {len(ties) - sum(ties)} of {len(ties)} sizes"
     )
     return Check("Was the paper's AdaLoRA active?", tuple(figures), "cannot be told", why)
+
+
+def _inactive_text() -> list[tuple[str, str]]:
+    """The same difference of the text models, rank 16 both: an inactive AdaLoRA keeps the larger rank that it starts at."""
+    from asum_lib.study import text_tables
+
+    figures = []
+    for corpus, model in text_tables.combinations():
+        rows = text_tables.gather(text_tables.TABLE_OF["mini"][corpus])
+        pair = [text_tables.find(rows, corpus, model, method=method) for method in ("adalora", "adalora-inactive")]
+        if all(row and row.measured for row in pair):
+            one = text_tables.difference(*pair, "rouge1")
+            figures.append(
+                (f"ours, {model} on {corpus}: active minus inactive", f"{one.value:+.2f} points of ROUGE-1 ({one.lo:+.2f} to {one.hi:+.2f})")
+            )
+    return figures
 
 
 def learning_rates() -> Check:

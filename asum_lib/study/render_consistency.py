@@ -9,6 +9,8 @@ from asum_lib.study.render import _legend, _show, _subplots
 
 VERDICT_CLASSES = {"fits": "success", "does not fit": "danger", "cannot be told": "secondary"}
 MARKERS = {"weights": "o", "footprint": "s", "disk": "^", "load peak": "D", "decode peak": "X"}
+EDGE_PCT = 30  # of the figure of memory: what lies beyond saves nothing
+LABEL_OFFSETS = ((6, -10), (-16, 2), (6, 3))
 COLOURS = {"tiny": "#CC79A7", "base": "#E69F00", "small": "#009E73", "medium": "#0072B2", "large": "#000000"}  # Okabe and Ito
 
 
@@ -81,6 +83,38 @@ def plot_gazeta() -> object:
     return _show(figure, "ROUGE-1 on Gazeta: " + "; ".join(f"{name} {value:g}" for name, (_, _, value, _) in zip(names, rows, strict=True)) + ".")
 
 
+def plot_gaps() -> object:
+    """AdaLoRA minus LoRA in ROUGE-1: the paper's, those that AdaLoRA's authors publish, ours."""
+    gaps = consistency.adapter_gaps()
+    figure, (axis,) = _subplots(1, width=7)
+    colours = ["#0072B2" if where.startswith("the paper") else "#009E73" if where.startswith("ours") else "#999999" for where, _, _ in gaps]
+    axis.barh(range(len(gaps)), [gap for _, gap, _ in gaps], color=colours)
+    axis.set_yticks(range(len(gaps)), [where for where, _, _ in gaps])
+    axis.invert_yaxis()
+    axis.axvline(0, color="#000000", linewidth=0.8)
+    for place, (_, gap, status) in enumerate(gaps):
+        axis.text(max(gap, 0) + 0.15, place, f"{gap:+.2f} ({status})", va="center", fontsize=8)
+    axis.set(xlabel="AdaLoRA minus LoRA, points of ROUGE-1")
+    axis.set_xlim(min(0, min(gap for _, gap, _ in gaps)) - 0.5, 1.6 * max(gap for _, gap, _ in gaps))
+    return _show(figure, "AdaLoRA minus LoRA in points of ROUGE-1: " + "; ".join(f"{where} {gap:+.2f}" for where, gap, _ in gaps) + ".")
+
+
+def plot_tokenizers() -> object:
+    """ROUGE-1 of Russian by the English tokenizer against that by a Unicode one: on the diagonal they would agree."""
+    found = consistency.rescored()
+    figure, (axis,) = _subplots(1, width=6.5)
+    figure.set_size_inches(6.5, 4.6)
+    axis.plot([0, 100], [0, 100], color="#999999", linestyle=":", linewidth=1, label="where the two would agree")
+    for number, one in enumerate(found, start=1):
+        axis.scatter([one.known], [one.wrong], color="#009E73" if one.measured else "#D55E00", marker="s" if one.measured else "o", s=22)
+        axis.annotate(str(number), (one.known, one.wrong), xytext=LABEL_OFFSETS[number % 3], textcoords="offset points", fontsize=8)
+        axis.scatter([], [], color="none", label=f"{number}  {one.what}")
+    axis.set(xlabel="ROUGE-1, Unicode tokenizer", ylabel="ROUGE-1, English tokenizer", xlim=(-3, 108), ylim=(-5, 108))
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, handlelength=1)
+    said = "; ".join(f"{one.what} {one.known:.1f} and {one.wrong:.1f}" for one in found)
+    return _show(figure, f"ROUGE-1 of Russian by a Unicode and by the English tokenizer: {said}.")
+
+
 def plot_memory() -> object:
     """int4's saving against int8's by size, a point a reading of memory; the paper's point marked."""
     points = consistency.memory_points()
@@ -94,7 +128,13 @@ def plot_memory() -> object:
     for metric, marker in MARKERS.items():
         axis.scatter([], [], color="#777777", marker=marker, label=metric, s=18)
     axis.scatter([claimed["int8"]], [claimed["int4"]], marker="*", s=160, color="#D55E00", edgecolors="black", label="the paper (secondary)")
-    axis.set(xlabel="int8, change in %", ylabel="int4, change in %")
+    for (baseline, bits), style in zip(consistency.BASELINE_BITS.items(), ("-", "--"), strict=True):
+        ratio = consistency.ratio_of_savings(bits)
+        axis.plot([-100 / ratio, 0], [-100, 0], color="#999999", linestyle=style, linewidth=0.8, label=f"weights alone, against {baseline}", zorder=0)
+    beyond = sum(int8 > EDGE_PCT or int4 > EDGE_PCT for _, _, int8, int4 in points)
+    axis.set(xlabel=f"int8, change in % ({beyond} of {len(points)} readings lie beyond the edge)", ylabel="int4, change in %")
+    axis.set(xlim=(-90, EDGE_PCT), ylim=(-100, EDGE_PCT))
+    figure.set_size_inches(6.5, 5.4)
     _legend(figure, [axis])
     said = f"the paper says {claimed['int8']:g} and {claimed['int4']:g} %"
     near = dict(consistency.memory_rule().figures)["of them within 5 points of both"]

@@ -194,6 +194,12 @@ def test_what_moved_is_counted_over_all_seeds(tmp_path):
     assert "2 worse, 1 better" in render_rates.forgetting_table("full", tmp_path / "results").data
 
 
+def test_findings_say_where_the_best_rate_is_at_an_end_of_the_five(tmp_path):
+    add_family(tmp_path, size="tiny", tests=(1, 3, 4, 5, 6))
+    said = render_rates.findings(add_family(tmp_path, size="base", tests=(6, 2, 4, 5, 6))).data
+    assert "so that a rate beyond may be better: tiny." in said
+
+
 def test_findings_say_which_seeds_are_not_there_yet(tmp_path):
     said = render_rates.findings(add_family(tmp_path)).data
     assert "Not all planned seeds are there for tiny (3)." in said

@@ -196,6 +196,8 @@ def findings(results: Path = RESULTS) -> object:
             f"{name}, lowest WER on the target at rate: {'; '.join(said)}. The paper's {PAPER_RATE} is lowest or a tie for {_listed(fits)}, "
             f"above the lowest for {_listed([size for size in marks if size not in fits])}."
         )
+        if ends := [size for size, one in marks.items() if _of(one, "best")[0] in (RATES[0], RATES[-1])]:
+            items[-1] += f" At an end of what was tried, so that a rate beyond may be better: {_listed(ends)}."
         harms, helps, lost = [], 0, []
         for size, there in whole[method].items():
             for rate, one in learning_rates.harms(there, learning_rates.untrained(size, method, results)).items():

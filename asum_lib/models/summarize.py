@@ -59,7 +59,8 @@ def load_tokenizer(folder: Path, language: str):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # a damaged file shows as whatever its parser raises
         raise InputError(f"checkpoint {folder}: its tokenizer cannot be read ({str(error).strip().splitlines()[0]}): fetch it again") from error
-    if hasattr(tokenizer, "src_lang"):
+    # A model that was fine-tuned to write this language keeps what it was trained to read, be it another code.
+    if hasattr(tokenizer, "src_lang") and tokenizer.tgt_lang != LANGUAGE_CODES[language]:
         tokenizer.src_lang = tokenizer.tgt_lang = LANGUAGE_CODES[language]
     return tokenizer
 

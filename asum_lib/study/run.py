@@ -22,7 +22,7 @@ from asum_lib.measure import wer
 from asum_lib.models import ladder
 from asum_lib.paths import cache
 from asum_lib.study import records
-from asum_lib.study.cells import LEARNING_RATES, SOURCE_OF, Cell
+from asum_lib.study.cells import EPOCHS, LEARNING_RATES, SOURCE_OF, Cell
 from asum_lib.training import processes
 from asum_lib.training.adapters import adapter_of
 
@@ -328,7 +328,8 @@ def _command(cell: Cell, model: str | None) -> str:
     started = f"accelerate launch --multi_gpu --num_processes {processes.world()} -m asum_lib measure" if processes.world() > 1 else "asum run"
     if cell.table == LEARNING_RATES:
         rates, seeds = given.get("rates", '["1"]'), given.get("seeds", "[0]")
-        return f"{started} learning_rates -p size={cell.size} -p 'methods=[\"{cell.method}\"]' -p 'rates={rates}' -p 'seeds={seeds}'"
+        epochs = f" -p epochs={cell.epochs}" if cell.epochs != EPOCHS else ""
+        return f"{started} learning_rates -p size={cell.size} -p 'methods=[\"{cell.method}\"]' -p 'rates={rates}' -p 'seeds={seeds}'" + epochs
     return f"{started} whisper_quant " + " ".join(f"-p '{name}={value}'" for name, value in given.items())
 
 

@@ -76,14 +76,13 @@ def main_table(
     body = []
     for corpus in dict.fromkeys(corpus for corpus, _ in pairs):
         body += [
-            _line(name, [(text_tables.find(found, corpus, system, precision=None), "")] * 1, metrics, results)
-            for system, name in SYSTEM_NAMES.items()
+            _line(name, text_tables.find(found, corpus, system, precision=None), metrics, scale, results) for system, name in SYSTEM_NAMES.items()
         ]
         for model in (model for known, model in pairs if known == corpus):
             body.append(f'<tr><th colspan="{1 + len(metrics)}">{MODEL_NAMES[model]}</th></tr>')
             rows = [row for row in (text_tables.find(found, corpus, model, **cell) for cell in configurations) if row]
             marks = _marks(rows, metrics)
-            body += [_line(name_of(row.cell), [(row, "")], metrics, results, marks[number]) for number, row in enumerate(rows)]
+            body += [_line(name_of(row.cell), row, metrics, scale, results, marks[number]) for number, row in enumerate(rows)]
     head = "".join(f"<th>{METRIC_NAMES[metric]}</th>" for metric in metrics)
     caption = (
         "95 % intervals over documents and seeds. ★ highest of its model; = a tie with it (paired bootstrap, Holm-corrected within model and column)."
@@ -112,15 +111,15 @@ def _marks(rows: list[Row], metrics: Sequence[str]) -> list[dict[str, str]]:
     return marks
 
 
-def _line(name: str, found: list[tuple[Row | None, str]], metrics: Sequence[str], results: Path, marks: dict | None = None) -> str:
-    cells = "".join(_cell(row, metric, results, (marks or {}).get(metric, "")) for row, _ in found for metric in metrics)
+def _line(name: str, row: Row | None, metrics: Sequence[str], scale: str, results: Path, marks: dict[str, str] | None = None) -> str:
+    cells = "".join(_cell(row, metric, scale, results, (marks or {}).get(metric, "")) for metric in metrics)
     return f"<tr><th>{html.escape(name)}</th>{cells}</tr>"
 
 
-def _cell(row: Row | None, metric: str, results: Path, mark: str) -> str:
+def _cell(row: Row | None, metric: str, scale: str, results: Path, mark: str) -> str:
     if row is None:
         return "<td></td>"
-    shown = text_tables.as_object(row, metric, "mini", Path(results))
+    shown = text_tables.as_object(row, metric, scale, Path(results))
     if shown["value"] is None:
         ours = f'<span title="{html.escape(shown["reason"] or "")}">{shown["status"]}</span>'
     else:
@@ -136,7 +135,7 @@ def _cell(row: Row | None, metric: str, results: Path, mark: str) -> str:
 def plot_ranks(metric: str = "rouge1", scale: str = "mini", results: Path = RESULTS) -> object:
     """A metric against the rank kept, one panel a corpus and model, with full fine-tuning as a level."""
     pairs = text_tables.combinations(scale)
-    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    every = _planned(scale, results)
     if not any(row.measured for row in every if row.cell["rank"]):
         return _nothing_yet()
     figure, axes = _subplots(len(pairs), width=3.4, sharey=False)
@@ -163,7 +162,7 @@ def plot_ranks(metric: str = "rouge1", scale: str = "mini", results: Path = RESU
 def plot_parameters(metric: str = "rouge1", scale: str = "mini", results: Path = RESULTS) -> object:
     """A metric against the trained numbers that the finished model keeps; the upper left is better."""
     pairs = text_tables.combinations(scale)
-    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    every = _planned(scale, results)
     if not any(row.measured for row in every if row.cell["rank"]):
         return _nothing_yet()
     figure, axes = _subplots(len(pairs), width=3.4, sharey=False)
@@ -205,13 +204,18 @@ def _kind(row: Row) -> tuple[str, str, str]:
     return row.cell["method"], row.cell["precision"], row.cell["targets"] or ""
 
 
+def _planned(scale: str, results: Path) -> list[Row]:
+    """The planned rows of every corpus's table."""
+    return [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+
+
 def _tables(scale: str) -> list[str]:
     return [name for name in text_tables.table_names(scale) if name not in (RATES_TABLE, text_tables.RANKS_TABLE)]
 
 
 def plot_kept_ranks(corpus: str, model: str, rank: int = RANK, targets: str = TARGETS[0], scale: str = "mini", results: Path = RESULTS) -> object:
     """What AdaLoRA chose in the grid: the rank kept in every adapted module, mean over seeds, as a heat map of layers by projections."""
-    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    every = _planned(scale, results)
     row = text_tables.find(every, corpus, model, method="adalora", rank=rank, targets=targets)
     return _heat_map([record for _, record in row.measured] if row else [])
 
@@ -266,10 +270,8 @@ def traps(results: Path = RESULTS, scale: str = "mini") -> object:
     """What unequal treatment fakes: gaps to LoRA of rank 16 from more numbers kept, from a rate that suits one method, from an English tokenizer."""
     from IPython.display import HTML
 
-    lines = []
+    lines, found = [], _planned(scale, results)
     for corpus, model in text_tables.combinations(scale):
-        table = next(name for name in _tables(scale) for row in text_tables.planned_rows(name, scale, results) if row.cell["corpus"] == corpus)
-        found = text_tables.planned_rows(table, scale, results)
         fair = text_tables.find(found, corpus, model, method="lora")
         for what, cell in (
             ("AdaLoRA of equal kept rank (fair)", {"method": "adalora"}),
@@ -443,7 +445,7 @@ _MARKUP = {
 
 def sample_rows(corpus: str, model: str, scale: str = "mini", results: Path = RESULTS, position: int = 0) -> object:
     """`samples` of the main rows of a corpus and model, first seed each, extractive systems included."""
-    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    every = _planned(scale, results)
     chosen = [text_tables.find(every, corpus, "lead3", precision=None)]
     chosen += [text_tables.find(every, corpus, model, **cell) for cell in MAIN[:4]]
     return samples([row.measured[0] for row in chosen if row and row.measured], position)
@@ -489,7 +491,7 @@ def findings(scale: str = "mini", results: Path = RESULTS) -> object:
     """What the tables say, in a few sentences made from their records."""
     from IPython.display import HTML
 
-    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    every = _planned(scale, results)
     pairs = text_tables.combinations(scale)
 
     def row(pair: tuple[str, str], **cell) -> Row | None:
@@ -560,7 +562,7 @@ def setup_table(scale: str = "mini", results: Path = RESULTS) -> object:
     """What the cells of a corpus and model were trained with, from their records: documents, steps, and the rates that were chosen."""
     from IPython.display import HTML
 
-    every = [row for table in dict.fromkeys(_tables(scale)) for row in text_tables.planned_rows(table, scale, results)]
+    every = _planned(scale, results)
     lines = []
     for corpus, model in text_tables.combinations(scale):
         found = {method: text_tables.find(every, corpus, model, method=method) for method in SEARCHED}

@@ -19,6 +19,7 @@ from asum_lib.measure import peak
 from asum_lib.paths import REPOSITORY
 
 MB = 1_000_000
+LOOK_S = 0.5  # long enough that the process that samples gets a turn on a busy machine
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 
 
@@ -63,7 +64,7 @@ def allocate_sampled_only(size: int) -> dict[str, peak.Peak]:
     peak._reset_mark = lambda: False
     with peak.watching() as watch, watch.phase("0"):
         block = bytearray(b"\1") * size
-        time.sleep(0.02)
+        time.sleep(LOOK_S)
         del block
     return watch.peaks
 
@@ -71,6 +72,7 @@ def allocate_sampled_only(size: int) -> dict[str, peak.Peak]:
 def read_mapped(path: Path) -> peak.Peak:
     with peak.watching() as watch, watch.phase("read"), path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
         sum(pages[:: mmap.PAGESIZE])
+        time.sleep(LOOK_S)
     return watch.peaks["read"]
 
 

@@ -123,8 +123,8 @@ def load_model(folder: Path, precision: str, dtype: str | None = None, place: st
 
     A folder that `save_pretrained` wrote of a quantised model is loaded as it is.
 
-    Weights that are quantised are read one by one, so that beside the finished model there is one in memory; others a few at a time. Left to
-    itself transformers maps the file, whose pages count as resident memory until the end, and glibc keeps most of what the
+    Weights are read one by one, so that beside the finished model there is one in memory. Left to itself transformers maps the
+    file, whose pages count as resident memory until the end, converts four weights at a time, and glibc keeps most of what the
     conversion has freed (see `heap.steady`).
     """
     import torch
@@ -145,7 +145,7 @@ def load_model(folder: Path, precision: str, dtype: str | None = None, place: st
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
         if not _is_quantised(folder, config, precision) and precision in QUANTISATION:
             options["quantization_config"] = quantisation_config(precision, kind)
-        with _in_pieces(folder) as weights, _memory_for(folder):
+        with _in_pieces(folder) as weights, _one_by_one(), _memory_for(folder):
             model, report = catalogue.model_class(config).from_pretrained(None, config=config, state_dict=weights, **options)
         if (Path(folder) / "generation_config.json").is_file():  # which transformers does not look for beside weights that are given
             model.generation_config = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
@@ -188,6 +188,21 @@ def _memory_for(folder: Path):
     """What the conversion frees is given back at once, unless the checkpoint is small."""
     size = sum(path.stat().st_size for path in checkpoint.weight_files(folder))
     return heap.steady() if size > LARGE_CHECKPOINT_BYTES else nullcontext()
+
+
+@contextmanager
+def _one_by_one():
+    """transformers converts in this thread: its pool of four is no faster here, and its peak depends on how the threads are scheduled."""
+    name = "HF_DEACTIVATE_ASYNC_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextmanager

@@ -4,14 +4,13 @@ Functions take rows of `study.tables` or records and return an object that a not
 and type no figure of their own. All text from data is escaped.
 """
 
-import base64
 import html
-import io
 import itertools
 import os
 import re
 from pathlib import Path
 
+from asum_lib import figures
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, tables
@@ -244,7 +243,7 @@ def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> ob
     if not groups:
         return _nothing_yet()
     sizes = [size for size in PAPER_SIZES if any(key[0] == size for key in groups)]
-    figure, axes = _subplots(len(sizes))
+    figure, axes = figures.panels(len(sizes))
     said = []
     for axis, size in zip(axes, sizes, strict=True):
         for (group_size, name), group in groups.items():
@@ -261,8 +260,8 @@ def plot_curves(found: list[tuple[Path, records.Record]], title: str = "") -> ob
             said.append(f"{size} {name} from {mean[0]:.1f} to {mean[-1]:.1f}")
         axis.set(title=size, xlabel="epoch", ylabel="dev WER, %" if axis in axes[::3] else None)
         axis.set_ylim(bottom=0)
-    _legend(figure, axes)
-    return _show(figure, f"{title} Dev word error rate by epoch in per cent: " + "; ".join(said) + ".")
+    figures.legend(figure, axes)
+    return figures.show(figure, f"{title} Dev word error rate by epoch in per cent: " + "; ".join(said) + ".")
 
 
 def ladder_table(scale: str = "mini", results: Path = RESULTS) -> object:
@@ -330,7 +329,7 @@ def plot_ladder(table: str = "whisper_wer", scale: str = "mini", results: Path =
     rows = [r for r in tables.rows(table, scale, results, planned_only=True) if (r["cell"]["precision"], r["cell"]["method"]) in PAPER_CONFIGURATIONS]
     rows = [r for r in rows if r["cell"]["rate"] in (None, rate)]
     paper = [row for row in rows if row["paper"] is not None]
-    figure, axes = _subplots(1 + bool(paper), width=4.6)
+    figure, axes = figures.panels(1 + bool(paper), width_in=4.6)
     said = []
     for precision, method in PAPER_CONFIGURATIONS:
         line = [r for r in rows if (r["cell"]["precision"], r["cell"]["method"]) == (precision, method)]
@@ -349,8 +348,8 @@ def plot_ladder(table: str = "whisper_wer", scale: str = "mini", results: Path =
         axis.set_xticks(range(len(SIZES)), SIZES)
         axis.set(title=title, xlabel="Whisper size", ylabel="WER, %")
         axis.set_ylim(bottom=0)
-    _legend(figure, axes)
-    return _show(figure, "Word error rate by size in per cent. " + "; ".join(said) + ".")
+    figures.legend(figure, axes)
+    return figures.show(figure, "Word error rate by size in per cent. " + "; ".join(said) + ".")
 
 
 def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS) -> object:
@@ -361,7 +360,7 @@ def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     rows = [row for row in rows if row["cell"]["method"] != "adalora-inactive"]
     if not rows:
         return _nothing_yet()
-    figure, axes = _subplots(1, width=7.5)
+    figure, axes = figures.subplots(width_in=7.5)
     for key in dict.fromkeys((row["cell"]["precision"], row["cell"]["method"]) for row in rows):
         line = sorted((r for r in rows if (r["cell"]["precision"], r["cell"]["method"]) == key), key=lambda r: r["weights_bytes"])
         spread = [[row["value"] - row["lo"] for row in line], [row["hi"] - row["value"] for row in line]]
@@ -382,54 +381,20 @@ def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     axes[0].minorticks_off()
     axes[0].set(xlabel="weights, MB (log scale)", ylabel="WER, %")
     axes[0].set_ylim(bottom=0)
-    _legend(figure, axes)
+    figures.legend(figure, axes)
     best = min(rows, key=lambda row: row["value"], default=None)
     said = (
         f" Lowest: {best['cell']['size']} {configuration_name(best['cell'])}, {best['value']:.1f} % at {best['weights_bytes'] / 1e6:.2f} MB."
         if best
         else ""
     )
-    return _show(figure, f"Word error rate against bytes of weights, {len(rows)} cells." + said)
+    return figures.show(figure, f"Word error rate against bytes of weights, {len(rows)} cells." + said)
 
 
 def _nothing_yet() -> object:
     from IPython.display import HTML
 
     return HTML("<p>No record of this yet.</p>")
-
-
-def _subplots(count: int, width: float = 2.6, sharey: bool = True):
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-    import seaborn
-
-    seaborn.set_theme(style="whitegrid", context="paper", rc={"svg.hashsalt": "asum", "font.family": "DejaVu Sans"})
-    columns = min(count, 3)
-    lines = -(-count // 3)
-    size = (max(width * columns, 6), 3.4 if lines == 1 else 2.6 * lines)
-    figure, axes = plt.subplots(lines, columns, figsize=size, sharey=sharey, squeeze=False, layout="constrained")
-    for spare in axes.flat[count:]:
-        spare.set_visible(False)
-    return figure, list(axes.flat[:count])
-
-
-def _legend(figure, axes) -> None:
-    named = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False)
-
-
-def _show(figure, alternative: str) -> object:
-    """The figure as an SVG image with its text alternative, on a light card that stays legible in dark mode."""
-    import matplotlib.pyplot as plt
-    from IPython.display import HTML
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return HTML(f'<img class="asum-figure" alt="{html.escape(alternative.strip())}" src="data:image/svg+xml;base64,{data}">')
 
 
 VERDICT_COLOURS = {"reproduced": "success", "consistent": "info", "not reproduced": "danger", "inconclusive": "warning", "not testable": "secondary"}

@@ -2,10 +2,9 @@
 
 import html
 
-from asum_lib import papers
+from asum_lib import figures, papers
 from asum_lib.study import consistency
 from asum_lib.study.cells import SIZES
-from asum_lib.study.render import _legend, _show, _subplots
 
 VERDICT_CLASSES = {"fits": "success", "does not fit": "danger", "cannot be told": "secondary"}
 MARKERS = {"weights": "o", "footprint": "s", "disk": "^", "load peak": "D", "decode peak": "X"}
@@ -44,7 +43,7 @@ def plot_ladder() -> object:
     """The paper's WER by size of Whisper beside Whisper's published WER without adaptation."""
     wer = consistency.wer_by_size()
     published = papers.load(consistency.PAPER)["whisper"]["librispeech_test_clean_wer_pct"]
-    figure, (axis,) = _subplots(1, width=6.5)
+    figure, (axis,) = figures.subplots()
     axis.plot(list(wer), list(wer.values()), marker="s", color="#0072B2", label="the paper, int8 + AdaLoRA on How2 (secondary)")
     axis.plot(
         list(wer),
@@ -60,7 +59,7 @@ def plot_ladder() -> object:
     axis.set_ylim(bottom=0)
     axis.legend(loc="upper right", frameon=False)
     said = ", ".join(f"{size} {value:g}" for size, value in wer.items())
-    return _show(
+    return figures.show(
         figure,
         f"The paper's word error rates by size in per cent: {said}; {sum(value > published[size] for size, value in wer.items())} of {len(wer)} lie "
         f"above the published ones, {sum(value > conformer['value'] for value in wer.values())} above the Conformer's {conformer['value']:g}.",
@@ -70,7 +69,7 @@ def plot_ladder() -> object:
 def plot_gazeta() -> object:
     """ROUGE-1 on Gazeta: the paper's two values among the published ones."""
     rows = consistency.gazeta_values()
-    figure, (axis,) = _subplots(1, width=7)
+    figure, (axis,) = figures.subplots(width_in=7)
     names = [f"{who} ({version})" for who, version, _, _ in rows]
     colours = ["#0072B2" if who.startswith("the paper") else "#999999" for who, _, _, _ in rows]
     axis.barh(range(len(rows)), [value for _, _, value, _ in rows], color=colours)
@@ -80,13 +79,15 @@ def plot_gazeta() -> object:
         axis.text(value + 0.3, place, f"{value:g} ({status})", va="center", fontsize=8)
     axis.set(xlabel="ROUGE-1 x 100")
     axis.set_xlim(0, 1.25 * max(value for _, _, value, _ in rows))
-    return _show(figure, "ROUGE-1 on Gazeta: " + "; ".join(f"{name} {value:g}" for name, (_, _, value, _) in zip(names, rows, strict=True)) + ".")
+    return figures.show(
+        figure, "ROUGE-1 on Gazeta: " + "; ".join(f"{name} {value:g}" for name, (_, _, value, _) in zip(names, rows, strict=True)) + "."
+    )
 
 
 def plot_gaps() -> object:
     """AdaLoRA minus LoRA in ROUGE-1: the paper's, those that AdaLoRA's authors publish, ours."""
     gaps = consistency.adapter_gaps()
-    figure, (axis,) = _subplots(1, width=7)
+    figure, (axis,) = figures.subplots(width_in=7)
     colours = ["#0072B2" if where.startswith("the paper") else "#009E73" if where.startswith("ours") else "#999999" for where, _, _ in gaps]
     axis.barh(range(len(gaps)), [gap for _, gap, _ in gaps], color=colours)
     axis.set_yticks(range(len(gaps)), [where for where, _, _ in gaps])
@@ -96,13 +97,13 @@ def plot_gaps() -> object:
         axis.text(max(gap, 0) + 0.15, place, f"{gap:+.2f} ({status})", va="center", fontsize=8)
     axis.set(xlabel="AdaLoRA minus LoRA, points of ROUGE-1")
     axis.set_xlim(min(0, min(gap for _, gap, _ in gaps)) - 0.5, 1.6 * max(gap for _, gap, _ in gaps))
-    return _show(figure, "AdaLoRA minus LoRA in points of ROUGE-1: " + "; ".join(f"{where} {gap:+.2f}" for where, gap, _ in gaps) + ".")
+    return figures.show(figure, "AdaLoRA minus LoRA in points of ROUGE-1: " + "; ".join(f"{where} {gap:+.2f}" for where, gap, _ in gaps) + ".")
 
 
 def plot_tokenizers() -> object:
     """ROUGE-1 of Russian by the English tokenizer against that by a Unicode one: on the diagonal they would agree."""
     found = consistency.rescored()
-    figure, (axis,) = _subplots(1, width=6.5)
+    figure, (axis,) = figures.subplots()
     figure.set_size_inches(6.5, 4.6)
     axis.plot([0, 100], [0, 100], color="#999999", linestyle=":", linewidth=1, label="where the two would agree")
     for number, one in enumerate(found, start=1):
@@ -112,14 +113,14 @@ def plot_tokenizers() -> object:
     axis.set(xlabel="ROUGE-1, Unicode tokenizer", ylabel="ROUGE-1, English tokenizer", xlim=(-3, 108), ylim=(-5, 108))
     figure.legend(loc="outside lower center", ncols=2, frameon=False, handlelength=1)
     said = "; ".join(f"{one.what} {one.known:.1f} and {one.wrong:.1f}" for one in found)
-    return _show(figure, f"ROUGE-1 of Russian by a Unicode and by the English tokenizer: {said}.")
+    return figures.show(figure, f"ROUGE-1 of Russian by a Unicode and by the English tokenizer: {said}.")
 
 
 def plot_memory() -> object:
     """int4's saving against int8's by size, a point a reading of memory; the paper's point marked."""
     points = consistency.memory_points()
     claimed = {precision: papers.value(consistency.PAPER, "memory", precision=precision)["value"] for precision in ("int8", "int4")}
-    figure, (axis,) = _subplots(1, width=6.5)
+    figure, (axis,) = figures.subplots()
     for size in SIZES:
         for metric, marker in MARKERS.items():
             here = [(int8, int4) for reading, known, int8, int4 in points if known == size and f" {metric} against" in reading]
@@ -135,9 +136,9 @@ def plot_memory() -> object:
     axis.set(xlabel=f"int8, change in % ({beyond} of {len(points)} readings lie beyond the edge)", ylabel="int4, change in %")
     axis.set(xlim=(-90, EDGE_PCT), ylim=(-100, EDGE_PCT))
     figure.set_size_inches(6.5, 5.4)
-    _legend(figure, [axis])
+    figures.legend(figure, [axis])
     said = f"the paper says {claimed['int8']:g} and {claimed['int4']:g} %"
     near = dict(consistency.memory_rule().figures)["of them within 5 points of both"]
-    return _show(
+    return figures.show(
         figure, f"Change of memory by int4 against that by int8 at the real sizes, {len(points)} readings; {said}; {near} lie within 5 points."
     )

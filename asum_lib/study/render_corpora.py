@@ -8,12 +8,13 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from asum_lib import figures
 from asum_lib.corpora import texts
 from asum_lib.errors import InputError
 from asum_lib.measure import extractive, rouge, summaries
 from asum_lib.paths import RESULTS
 from asum_lib.study import corpora_table, render_paper
-from asum_lib.study.render import _legend, _link, _nothing_yet, _show, _subplots
+from asum_lib.study.render import _link, _nothing_yet
 from asum_lib.study.render_paper import _html
 
 SYSTEM_NAMES = {"lead3": "Lead-3", "textrank": "TextRank", "oracle": "extractive oracle"}
@@ -100,7 +101,7 @@ def plot_novelty(rows: list[dict] | None = None, split: str = "test") -> object:
     found = [row for row in _read(rows) if row["cell"]["split"] == split and row["metric"].startswith("novelty")]
     if not found:
         return _nothing_yet()
-    figure, (axis,) = _subplots(1, 5)
+    figure, (axis,) = figures.subplots(width_in=6)
     said = []
     for number, corpus in enumerate(dict.fromkeys(row["cell"]["corpus"] for row in found)):
         own = [row for n in range(1, 5) if (row := _find(found, f"novelty{n}", corpus=corpus))]
@@ -110,8 +111,8 @@ def plot_novelty(rows: list[dict] | None = None, split: str = "test") -> object:
         axis.errorbar([int(row["metric"][-1]) for row in own], values, yerr=bars, label=corpus, **style)
         said.append(f"{corpus}: " + ", ".join(f"{value:.0f}" for value in values))
     axis.set(xlabel="n", ylabel="novel n-grams, %", xticks=range(1, 5), ylim=(0, 100))
-    _legend(figure, [axis])
-    return _show(figure, f"Novelty of the summaries for n from 1 to 4, in per cent. {'; '.join(said)}.")
+    figures.legend(figure, [axis])
+    return figures.show(figure, f"Novelty of the summaries for n from 1 to 4, in per cent. {'; '.join(said)}.")
 
 
 def plot_positions(corpora: Sequence[str] = texts.NAMES, split: str = "test", scale: str = "mini", results: Path = RESULTS) -> object:
@@ -127,14 +128,14 @@ def plot_positions(corpora: Sequence[str] = texts.NAMES, split: str = "test", sc
             shares[corpus] = 100 * np.histogram(positions, bins=BINS, range=(0, 1))[0] / len(positions)
     if not shares:
         return _nothing_yet()
-    figure, axes = _subplots(len(shares))
+    figure, axes = figures.panels(len(shares))
     said = []
     for axis, (corpus, values) in zip(axes, shares.items(), strict=True):
         axis.bar((np.arange(BINS) + 0.5) / BINS, values, width=0.9 / BINS, color=COLOURS[0])
         axis.set(title=corpus, xlabel="place in the text", xlim=(0, 1))
         said.append(f"{corpus}: {values[0]:.0f} % in the first tenth, {values[-1]:.0f} % in the last")
     axes[0].set_ylabel("of the oracle's sentences, %")
-    return _show(figure, f"Histograms of where the oracle's sentences lie, from the first sentence (0) to the last (1). {'; '.join(said)}.")
+    return figures.show(figure, f"Histograms of where the oracle's sentences lie, from the first sentence (0) to the last (1). {'; '.join(said)}.")
 
 
 def findings(rows: list[dict] | None = None, split: str = "test") -> object:

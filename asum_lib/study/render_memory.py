@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from asum_lib import papers
+from asum_lib import figures, papers
 from asum_lib.errors import InputError, choose
 from asum_lib.measure.memory import PARTS
 from asum_lib.paths import RESULTS
 from asum_lib.study import fit
 from asum_lib.study.cells import SIZES
-from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, VERDICT_COLOURS, _legend, _link, _nothing_yet, _show, _subplots
+from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, VERDICT_COLOURS, _link, _nothing_yet
 from asum_lib.study.render_paper import _badge, _html, _table
 
 PAPER = "derkach2024"
@@ -186,9 +186,9 @@ def gpu_table(rows: list[dict] | None = None) -> object:
     for cell in _cells(rows):
         shown = []
         for step in steps:
-            figures = [_find(rows, f"{step}_{name}_bytes", **cell) for name in GPU_FIGURES]
-            known = [NOT_YET if figure is None or figure["status"] == "missing" else _value(figure) for figure in figures]
-            shown.append("" if not any(figures) else " / ".join(dict.fromkeys(known)) if set(known) == {NOT_YET} else " / ".join(known))
+            found = [_find(rows, f"{step}_{name}_bytes", **cell) for name in GPU_FIGURES]
+            known = [NOT_YET if figure is None or figure["status"] == "missing" else _value(figure) for figure in found]
+            shown.append("" if not any(found) else " / ".join(dict.fromkeys(known)) if set(known) == {NOT_YET} else " / ".join(known))
         lines.append([*_configuration(cell), *shown])
     return _html(f'<div class="asum-main">{_table(titles, lines, caption)}</div>')
 
@@ -204,7 +204,7 @@ def plot_change(rows: list[dict] | None = None, rest: str = "float32", baseline:
     }
     if not any(value is not None for values in series.values() for value in values):
         return _nothing_yet()
-    figure, axes = _subplots(2, width=4.6)
+    figure, axes = figures.panels(2, width_in=4.6)
     said = []
     for axis, precision in zip(axes, ("int8", "int4"), strict=True):
         for (of, metric), values in series.items():
@@ -221,8 +221,8 @@ def plot_change(rows: list[dict] | None = None, rest: str = "float32", baseline:
         axis.set(title=precision, xlabel="size", ylabel=f"change against {baseline}, %" if axis is axes[0] else None)
     highest = max(value for values in series.values() for value in values if value is not None)
     axes[0].set_ylim(-100, max(10, highest + 5))
-    _legend(figure, axes)
-    return _show(figure, f"Change of memory against {baseline} in per cent. " + "; ".join(said) + ".")
+    figures.legend(figure, axes)
+    return figures.show(figure, f"Change of memory against {baseline} in per cent. " + "; ".join(said) + ".")
 
 
 def measured_on(rows: list[dict] | None = None, results: Path = RESULTS) -> object:
@@ -750,7 +750,7 @@ def plot_fit(rows: list[dict] | None = None, models: Iterable[str] = PLOTTED_MOD
     """Stacked bars of what the bytes of a step are for, one panel a model, one bar a precision and method; GB."""
     rows = fit_rows(models) if rows is None else rows
     models = [model for model in models if any(row["model"] == model for row in rows)]
-    figure, axes = _subplots(len(models), width=3)
+    figure, axes = figures.panels(len(models), width_in=3)
     said = []
     for axis, model in zip(axes, models, strict=True):
         found = {(row["precision"], row["method"]): row for row in rows if row["model"] == model}
@@ -766,8 +766,8 @@ def plot_fit(rows: list[dict] | None = None, models: Iterable[str] = PLOTTED_MOD
         said.append(f"{model}: " + ", ".join(f"{name} {total:.1f}" for name, total in zip(names, left, strict=True)))
     if axes:
         axes[0].invert_yaxis()  # shared by all
-    _legend(figure, axes)
-    return _show(figure, "Bytes at the peak of a step by what they are for, in GB. " + "; ".join(said) + ".")
+    figures.legend(figure, axes)
+    return figures.show(figure, "Bytes at the peak of a step by what they are for, in GB. " + "; ".join(said) + ".")
 
 
 # One model, for the notebook --------------------------------------------------------------------------------------------
@@ -796,7 +796,7 @@ def row_table(row) -> object:
 
 def plot_row(row) -> object:
     """Stacked bars of what the accounted bytes at the peak of decoding or of a step are for, one bar a cell; MB."""
-    figure, (axis,) = _subplots(1, width=7)
+    figure, (axis,) = figures.subplots(width_in=7)
     names = [f"{record.cell['precision']} {METHOD_NAMES.get(record.cell['method']) or 'decoding'}" for record in row.records]
     left = [0.0] * len(names)
     for part in PARTS:
@@ -806,9 +806,9 @@ def plot_row(row) -> object:
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set(title=row.model, xlabel="MB")
-    _legend(figure, [axis])
+    figures.legend(figure, [axis])
     said = ", ".join(f"{name} {total:.0f}" for name, total in zip(names, left, strict=True))
-    return _show(figure, f"{row.model}: accounted bytes at the peak by what they are for, in MB: {said}.")
+    return figures.show(figure, f"{row.model}: accounted bytes at the peak by what they are for, in MB: {said}.")
 
 
 # Helpers --------------------------------------------------------------------------------------------------------------

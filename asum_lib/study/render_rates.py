@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from asum_lib import papers
+from asum_lib import figures, papers
 from asum_lib.measure import stats
 from asum_lib.models import ladder
 from asum_lib.paths import RESULTS
 from asum_lib.study import learning_rates, tables
 from asum_lib.study.cells import LEARNING_RATES, PAPER_RATE, RATES, SIZES
-from asum_lib.study.render import STATUS_LETTERS, _legend, _link, _nothing_yet, _show, _signed, _subplots
+from asum_lib.study.render import STATUS_LETTERS, _link, _nothing_yet, _signed
 
 COLOURS = {"1": "#D55E00", "1/4": "#E69F00", "1/10": "#009E73", "1/40": "#0072B2", "1/100": "#CC79A7"}  # Okabe and Ito
 NAMES = {"full": "full fine-tuning", "adalora": "int8 + AdaLoRA"}
@@ -113,7 +113,7 @@ def plot_trade(results: Path = RESULTS) -> object:
     panels = {size: lines for size, lines in panels.items() if lines}
     if not panels:
         return _nothing_yet()
-    figure, axes = _subplots(len(panels))
+    figure, axes = figures.panels(len(panels))
     said = []
     for axis, (size, lines) in zip(axes, panels.items(), strict=True):
         for method, there in lines.items():
@@ -130,8 +130,10 @@ def plot_trade(results: Path = RESULTS) -> object:
         axis.locator_params(axis="x", nbins=5)
     for rate, colour in COLOURS.items():
         axes[0].scatter([], [], color=colour, label=f"rate {rate}", s=26, edgecolor="#333333", linewidth=0.5)
-    _legend(figure, axes)
-    return _show(figure, "Word error rate after training in per cent, on the target's test set and the source's dev set, by rate. " + "; ".join(said))
+    figures.legend(figure, axes)
+    return figures.show(
+        figure, "Word error rate after training in per cent, on the target's test set and the source's dev set, by rate. " + "; ".join(said)
+    )
 
 
 def plot_curves(method: str, split: str = "source", results: Path = RESULTS) -> object:
@@ -156,7 +158,7 @@ def _curves(found: list[tuple[str, tuple]], split: str, title: str, by_method: b
             panels.setdefault(measured[0][1].cell[key], []).append((rate, [record for _, record in measured if record.history]))
     if not panels:
         return _nothing_yet()
-    figure, axes = _subplots(len(panels))
+    figure, axes = figures.panels(len(panels))
     said = []
     for axis, (panel, lines) in zip(axes, panels.items(), strict=True):
         for rate, group in lines:
@@ -165,9 +167,9 @@ def _curves(found: list[tuple[str, tuple]], split: str, title: str, by_method: b
             said.append(f"{panel} rate {rate} from {mean[0]:.1f} to {mean[-1]:.1f}")
         axis.set(title=NAMES.get(panel, panel), xlabel="epoch", ylabel="WER, %" if axis in axes[::3] else None)
         axis.set_ylim(bottom=0)
-    _legend(figure, axes)
+    figures.legend(figure, axes)
     where = {"dev": "target", "source": "source"}[split]
-    return _show(figure, f"{title} Word error rate on the {where}'s dev set by epoch in per cent: " + "; ".join(said) + ".")
+    return figures.show(figure, f"{title} Word error rate on the {where}'s dev set by epoch in per cent: " + "; ".join(said) + ".")
 
 
 def findings(results: Path = RESULTS) -> object:

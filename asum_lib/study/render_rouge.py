@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from asum_lib import figures
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, text_tables
-from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _legend, _link, _nothing_yet, _record_link, _show, _signed, _subplots
+from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _link, _nothing_yet, _record_link, _signed
 from asum_lib.study.tables import Row
 from asum_lib.study.text_cells import CANDIDATES, RANK, RANKS, RATES_TABLE, SEARCHED, SYSTEMS, TARGETS
 
@@ -138,7 +139,7 @@ def plot_ranks(metric: str = "rouge1", scale: str = "mini", results: Path = RESU
     every = _planned(scale, results)
     if not any(row.measured for row in every if row.cell["rank"]):
         return _nothing_yet()
-    figure, axes = _subplots(len(pairs), width=3.4, sharey=False)
+    figure, axes = figures.panels(len(pairs), width_in=3.4, sharey=False)
     said = []
     for axis, (corpus, model) in zip(axes, pairs, strict=True):
         for method in ("lora", "adalora"):
@@ -155,8 +156,8 @@ def plot_ranks(metric: str = "rouge1", scale: str = "mini", results: Path = RESU
         axis.set_xscale("log", base=2)
         axis.set_xticks(RANKS, RANKS)
         axis.set(title=f"{MODEL_NAMES[model]}, {corpus}", xlabel="rank kept", ylabel=METRIC_NAMES[metric] if axis is axes[0] else None)
-    _legend(figure, axes)
-    return _show(figure, f"{METRIC_NAMES[metric]} by rank: " + "; ".join(said) + ".")
+    figures.legend(figure, axes)
+    return figures.show(figure, f"{METRIC_NAMES[metric]} by rank: " + "; ".join(said) + ".")
 
 
 def plot_parameters(metric: str = "rouge1", scale: str = "mini", results: Path = RESULTS) -> object:
@@ -165,7 +166,7 @@ def plot_parameters(metric: str = "rouge1", scale: str = "mini", results: Path =
     every = _planned(scale, results)
     if not any(row.measured for row in every if row.cell["rank"]):
         return _nothing_yet()
-    figure, axes = _subplots(len(pairs), width=3.4, sharey=False)
+    figure, axes = figures.panels(len(pairs), width_in=3.4, sharey=False)
     said = []
     for axis, (corpus, model) in zip(axes, pairs, strict=True):
         here = [row for row in every if (row.cell["corpus"], row.cell["model"]) == (corpus, model) and row.measured and row.cell["method"] != "none"]
@@ -196,8 +197,8 @@ def plot_parameters(metric: str = "rouge1", scale: str = "mini", results: Path =
         axis.set_xticks(KEPT_TICKS, [f"{tick / 1e3:g}k" for tick in KEPT_TICKS])
         axis.minorticks_off()
         axis.set(title=f"{MODEL_NAMES[model]}, {corpus}", xlabel="trained numbers kept", ylabel=METRIC_NAMES[metric] if axis is axes[0] else None)
-    _legend(figure, axes)
-    return _show(figure, f"{METRIC_NAMES[metric]} against kept trained parameters: " + "; ".join(said) + ".")
+    figures.legend(figure, axes)
+    return figures.show(figure, f"{METRIC_NAMES[metric]} against kept trained parameters: " + "; ".join(said) + ".")
 
 
 def _kind(row: Row) -> tuple[str, str, str]:
@@ -236,7 +237,7 @@ def _heat_map(found: Sequence[records.Record]) -> object:
     grid = np.full((len(lines), len(columns)), np.nan)
     for name, (line, column) in places.items():
         grid[lines.index(line), columns.index(column)] = means[name]
-    figure, (axis,) = _subplots(1, width=6.5)
+    figure, (axis,) = figures.subplots()
     cell, adapter = found[0].cell, found[0].config["adapter"]
     start = adapter["init_r"]
     image = axis.imshow(grid, cmap="cividis", vmin=0, vmax=start, aspect="auto")
@@ -249,7 +250,7 @@ def _heat_map(found: Sequence[records.Record]) -> object:
     axis.set_title(f"AdaLoRA, {MODEL_NAMES[cell['model']]} on {cell['corpus']}: rank kept of {start}, target {adapter['target_r']}")
     figure.colorbar(image, ax=axis, label="rank kept")
     said = "; ".join(f"{line} {column} {grid[lines.index(line), columns.index(column)]:.1f}" for line, column in places.values())
-    return _show(figure, f"Rank that AdaLoRA kept by module, mean over {len(kept)} training runs: {said}.")
+    return figures.show(figure, f"Rank that AdaLoRA kept by module, mean over {len(kept)} training runs: {said}.")
 
 
 def _place(name: str) -> tuple[str, str]:
@@ -378,7 +379,7 @@ def plot_losses(row) -> object:
             groups.setdefault(name_of(record.cell), []).append(record)
     if not groups:
         return _nothing_yet()
-    figure, (axis,) = _subplots(1, width=6.5)
+    figure, (axis,) = figures.subplots()
     said = []
     for name, group in groups.items():
         epochs = [entry["epoch"] for entry in group[0].history]
@@ -388,8 +389,8 @@ def plot_losses(row) -> object:
         said.append(f"{name} from {mean[0]:.2f} to {mean[-1]:.2f}")
     axis.set(xlabel="epoch", ylabel="dev loss, nats a token")
     axis.set_ylim(bottom=0)
-    _legend(figure, [axis])
-    return _show(figure, "Loss on held-out documents by epoch: " + "; ".join(said) + ".")
+    figures.legend(figure, [axis])
+    return figures.show(figure, "Loss on held-out documents by epoch: " + "; ".join(said) + ".")
 
 
 def samples(found: Sequence[tuple[Path, records.Record]], position: int = 0) -> object:

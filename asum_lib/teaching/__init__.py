@@ -1,0 +1,1 @@
+"""What the pages of the part Foundations call: worked examples small enough to check by hand, and their pictures."""

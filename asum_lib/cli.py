@@ -12,6 +12,7 @@ import sys
 from asum_lib.errors import InputError, choose
 
 FORMATS = ("md", "json")
+EVIDENCE = ("what", "expect", "difference", "lo", "hi", "p_holm", "outcome", "decides")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     claims = add("claims", _claims, "print the papers' claims with their verdicts")
     table.add_argument("--scale", help="mini (default) or paper; the table memory is at scale paper alone")
     claims.add_argument("--scale", default="mini", help="mini (default) or paper")
+    claims.add_argument("--file", metavar="FILE", help="claims of your own, a YAML file, instead of the papers'")
+    claims.add_argument("--claim", metavar="ID", help="one claim, with its evidence")
+    claims.add_argument("--register", action="store_true", help="note in the log of rules which are new or changed, and when; judge nothing")
     for sub in (table, claims):
         sub.add_argument("--format", default="md", help="md (default) or json")
 
@@ -161,9 +165,20 @@ def _table(options) -> None:
 def _claims(options) -> None:
     choose("format", options.format, FORMATS)
 
-    from asum_lib.study import claims
+    from asum_lib.study import claims, rules
 
-    _print(options.format, claims.judge(options.scale), lambda rows: _markdown(rows, ("claim", "verdict", "text", "rule_text", "reason")))
+    if options.register:
+        log = rules.log_of(options.file)
+        new = rules.register(claims.stated_claims(options.file), log)
+        _say(f"{len(new)} rules noted in {log}{': ' if new else ''}{', '.join(written.claim for written in new)}")
+        return
+    judged = claims.judge(options.scale, file=options.file, only=options.claim)
+
+    def shown(rows):
+        found = _markdown(rows, ("claim", "verdict", "text", "rule_text", "reason", "rule_standing"))
+        return found if options.claim is None else f"{found}\n\n{_markdown(rows[0]['evidence'], EVIDENCE)}"
+
+    _print(options.format, judged, shown)
 
 
 def _verify(options) -> int:

@@ -136,7 +136,7 @@ def test_claims_are_printed_with_their_verdicts(capsys):
 
 
 def test_what_json_cannot_say_is_null(monkeypatch, capsys):
-    monkeypatch.setattr(claims, "judge", lambda scale: [{"value": math.nan, "interval": (-math.inf, 1.5), "n": 3, "who": "naïve"}])
+    monkeypatch.setattr(claims, "judge", lambda scale, file, only: [{"value": math.nan, "interval": (-math.inf, 1.5), "n": 3, "who": "naïve"}])
     assert cli.main(["claims", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"value": None, "interval": [None, 1.5], "n": 3, "who": "naïve"}]
 

@@ -21,9 +21,8 @@ Holm correction of its own and no say in the verdict. Rule kinds: `comparisons`,
 the scale asked for, by `asum_lib.study.memory_claims`.
 """
 
-import hashlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,48 +31,81 @@ from asum_lib import papers
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
-from asum_lib.study import memory_claims, tables, text_claims
+from asum_lib.study import memory_claims, own_claims, records, rules, tables, text_claims
 from asum_lib.study.cells import SCALES
-from asum_lib.study.records import canonical
 from asum_lib.study.tables import Row
 from asum_lib.study.verdicts import EXPECTATIONS, Part, corrected, decide, evidence
 
 FindRow = Callable[[str, dict], Row]  # (size, {precision, method, rate}) -> the row of the table
 
 
-def judge(scale: str = "mini", results=RESULTS) -> list[dict]:
-    """One object a claim, in the ledger's order: {claim, text, paper, where, kind, scale, rule, rule_text, rule_sha, verdict, reason, evidence}.
+def judge(scale: str = "mini", results=RESULTS, file=None, only: str | None = None) -> list[dict]:
+    """One object a claim, in the ledger's order: {claim, text, paper, where, kind, scale, rule, rule_text, rule_sha, rule_standing,
+    earlier_rules, verdict, reason, evidence}.
 
-    `evidence` lists {what, expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is "points" of WER, or memory's own.
+    The claims are those of the papers, or those of `file` (see `own_claims`); `only` is the id of one of them. `evidence` lists {what,
+    expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is "points" of WER, or memory's own. `rule_standing` says
+    whether the rule was written before its records (see `rules`), `earlier_rules` lists {rule_sha, written_at, rule_text, verdict} of what
+    the claim was judged by before, each judged on today's records; its verdict is None where it can no longer be evaluated.
     """
     choose("scale", scale, SCALES)
+    results = Path(results)
+    stated = stated_claims(file)
+    if only is not None:
+        choose("claim", only, [claim["id"] for _, claim in stated])
+    log = rules.read(rules.log_of(file))
     gathered: dict[str, list[Row]] = {}
     judged = []
-    for paper in papers.names():
-        for claim in papers.load(paper)["claims"]:
-            verdict, reason, evidence = _judge_one(claim, scale, Path(results), gathered)
-            judged.append(
-                {
-                    "claim": claim["id"],
-                    "text": claim["text"],
-                    "paper": paper,
-                    "where": claim["where"],
-                    "kind": claim["kind"],
-                    "scale": "paper" if claim["rule"]["kind"] in memory_claims.KINDS else scale,
-                    "rule": claim["rule"],
-                    "rule_text": claim["rule_text"],
-                    "rule_sha": rule_sha(claim["rule"]),
-                    "verdict": verdict,
-                    "reason": reason,
-                    "evidence": evidence,
-                }
-            )
+    for paper, claim in stated:
+        if only not in (None, claim["id"]):
+            continue
+        verdict, reason, evidence = _judge_one(claim, scale, results, gathered)
+        sha, written = rules.rule_sha(claim["rule"]), rules.of_claim(paper, claim["id"], log)
+        judged.append(
+            {
+                "claim": claim["id"],
+                "text": claim["text"],
+                "paper": paper,
+                "where": claim["where"],
+                "kind": claim["kind"],
+                "scale": "paper" if claim["rule"]["kind"] in memory_claims.KINDS else scale,
+                "rule": claim["rule"],
+                "rule_text": claim["rule_text"],
+                "rule_sha": sha,
+                "rule_standing": rules.standing(claim["rule"], written, _first_run_at(evidence, results)),
+                "earlier_rules": [_earlier(claim, rule, scale, results, gathered) for rule in written if rule.rule_sha != sha],
+                "verdict": verdict,
+                "reason": reason,
+                "evidence": evidence,
+            }
+        )
     return judged
 
 
-def rule_sha(rule: dict) -> str:
-    """SHA-256 of the rule as canonical JSON: it changes with any change of the rule, not with its layout."""
-    return hashlib.sha256(canonical(rule).encode()).hexdigest()
+def stated_claims(file=None) -> list[tuple[str, dict]]:
+    """(paper, claim) of every claim of the papers, or of a file of one's own."""
+    if file is not None:
+        return [(Path(file).stem, claim) for claim in own_claims.load(file)]
+    return [(paper, claim) for paper in papers.names() for claim in papers.load(paper)["claims"]]
+
+
+def _earlier(claim: dict, written: rules.Written, scale: str, results: Path, gathered: dict) -> dict:
+    try:
+        verdict = _judge_one(claim | {"rule": written.rule}, scale, results, gathered)[0]
+    except (InputError, KeyError):  # of a form that the code no longer reads
+        verdict = None
+    return {"rule_sha": written.rule_sha, "written_at": written.written_at, "rule_text": written.rule_text, "verdict": verdict}
+
+
+def _first_run_at(evidence: list[dict], results: Path) -> str | None:
+    """When the first of the records behind the deciding parts was begun."""
+    paths = {path for part in evidence if part["decides"] for path in part["records"]}
+    return min(filter(None, (_started_at(results.parent / path) for path in paths)), default=None)
+
+
+@cache
+def _started_at(path: Path) -> str | None:
+    return records.read(path).provenance["started_at"]
 
 
 def comparisons(rule: dict, stated: list[dict], find: FindRow) -> list[Part]:

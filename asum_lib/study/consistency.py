@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
+import numpy as np
+
 from asum_lib import papers
 from asum_lib.measure import stats
 from asum_lib.models import ladder
@@ -17,6 +19,7 @@ from asum_lib.paths import RESULTS
 from asum_lib.study.cells import SIZES
 
 PAPER = "derkach2024"
+RL_PAPER = "ling2025"
 VERDICTS = ("fits", "does not fit", "cannot be told")
 LEVEL = stats.LEVEL
 HIDDEN = ("unverified", "unknown")  # never shown as fact
@@ -418,7 +421,63 @@ def learning_rates() -> Check:
     return Check("Are the learning rates a fortieth of pre-training's?", tuple(figures), "fits" if all(fit) else "does not fit", why)
 
 
+def judge_scores() -> dict[str, dict[str, float]]:
+    """{system: {set: score}} of the paper on reinforcement learning for speech summarisation."""
+    found: dict[str, dict[str, float]] = {}
+    for entry in papers.load(RL_PAPER)["tables"]["judge_score"]["cells"]:
+        found.setdefault(entry["cell"]["system"], {})[entry["cell"]["set"]] = entry["value"]
+    return found
+
+
+def rl_gain(claimed_pct: float = 28, within_pct: float = 1) -> Check:
+    """Against which of its systems is the second paper's model better by the per cent that it claims, on the mean of its sets?"""
+    mean = {system: float(np.mean(list(by_set.values()))) for system, by_set in judge_scores().items()}
+    trained = max((system for system in mean if "DPO" in system), key=mean.get)
+    gains = {system: 100 * (mean[trained] / value - 1) for system, value in mean.items() if system != trained}
+    figures = [
+        (f"{trained} against {system}, mean of the sets", f"{mean[trained]:.2f} / {mean[system]:.2f}: {gain:+.1f} %")
+        for system, gain in gains.items()
+    ]
+    fit = [system for system, gain in gains.items() if abs(gain - claimed_pct) <= within_pct]
+    if not fit:
+        return Check("What are the 28 % held against?", tuple(figures), "does not fit", f"no system gives {claimed_pct} % within {within_pct} point")
+    others = ", ".join(f"{gain:+.1f} % over the {system}" for system, gain in gains.items() if "baseline" in system)
+    why = f"{claimed_pct} % within {within_pct} point is the gain over {' and '.join(fit)}; it is {others}"
+    return Check("What are the 28 % held against?", tuple(figures), "fits", why)
+
+
+def rl_surpasses() -> Check:
+    """Is the second paper's model above GPT-4o Audio on every set of its table, as its claim reads?"""
+    scores = judge_scores()
+    trained, other = next(by_set for system, by_set in scores.items() if "DPO" in system), scores["GPT-4o Audio"]
+    figures = [(name, f"{trained[name]:.2f} against {other[name]:.2f}: {trained[name] - other[name]:+.2f}") for name in trained]
+    below = [name for name in trained if trained[name] <= other[name]]
+    question = "Is it above GPT-4o Audio everywhere?"
+    if not below:
+        return Check(question, tuple(figures), "fits", "it is, on every set")
+    return Check(
+        question,
+        tuple(figures),
+        "does not fit",
+        f"not on {', '.join(below)}; the table has no intervals, so neither side of it is known to be more than noise",
+    )
+
+
+def rl_stages() -> Check:
+    """Does every stage of the second paper's training raise every set?"""
+    scores = judge_scores()
+    stages = ["replicated baseline", *(system for system in scores if "SFT" in system)]
+    figures, falls = [], []
+    for before, after in itertools.pairwise(stages):
+        steps = {name: scores[after][name] - scores[before][name] for name in scores[after]}
+        figures.append((f"{before} to {after}", ", ".join(f"{name} {step:+.2f}" for name, step in steps.items())))
+        falls += [f"{name} falls by {-step:.2f} from {before} to {after}" for name, step in steps.items() if step < 0]
+    why = "; ".join(falls) or "every stage raises every set"
+    return Check("Does every stage of training help?", tuple(figures), "does not fit" if falls else "fits", why)
+
+
 CHECKS = (ladder_steps, gazeta_gap, english_tokenizer, memory_rule, against_zero_shot, coincidence, adalora_active, learning_rates)
+OTHER_PAPERS = (rl_gain, rl_surpasses, rl_stages)
 
 
 def _rouge1(table: str) -> dict[str, dict]:

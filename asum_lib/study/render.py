@@ -404,29 +404,36 @@ def _badge(verdict: str) -> str:
     return f'<span class="badge text-bg-{VERDICT_COLOURS[verdict]}">{verdict}</span>'
 
 
-def claims_overview(scale: str = "mini", results: Path = RESULTS, testable_only: bool = False) -> object:
-    """The ledger in a table: claim, verdict, and why in a line."""
+def claims_overview(results: Path = RESULTS, testable_only: bool = False, file=None) -> object:
+    """The ledger in a table: claim, verdict at each scale, and why in a line; of a file of one's own claims if one is given."""
     from IPython.display import HTML
 
     from asum_lib.study import claims
+    from asum_lib.study.cells import SCALES
 
+    judged = [claims.judge(scale, results, file) for scale in SCALES]
     lines = []
-    for claim in claims.judge(scale, results):
-        if testable_only and claim["verdict"] == "not testable":
+    for by_scale in zip(*judged, strict=True):
+        if testable_only and all(claim["verdict"] == "not testable" for claim in by_scale):
             continue
-        fields = [claim["claim"], html.escape(claim["text"]), _badge(claim["verdict"]), html.escape(claim["reason"] or "")]
+        first = by_scale[0]
+        testable = [claim for claim in by_scale if claim["verdict"] != "not testable"] or [first]
+        why = "; ".join(dict.fromkeys(f"{claim['scale']}: {claim['reason'] or ''}" for claim in testable))
+        badges = [_badge(first["verdict"]) if first["scale"] != "paper" else "", _badge(by_scale[-1]["verdict"])]
+        fields = [first["claim"], html.escape(first["text"]), *badges, html.escape(why), html.escape(first["rule_standing"])]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
-    head = "<tr><th></th><th>the paper's claim</th><th>verdict</th><th>why</th></tr>"
-    return HTML(f'<div class="asum-scroll"><table class="table asum-claims">{head}{"".join(lines)}</table></div>')
+    titles = ("", "the claim", *(f"scale {scale}" for scale in SCALES), "why", "its rule")
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    return HTML(f'<div class="asum-scroll"><table class="table asum-claims"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
-def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) -> object:
-    """One claim: its rule in words, its verdict, and every comparison behind it with interval and corrected p."""
+def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS, file=None) -> object:
+    """One claim: its rule in words and when it was written, its verdict, and every comparison behind it with interval and corrected p."""
     from IPython.display import HTML
 
     from asum_lib.study import claims
 
-    claim = next(claim for claim in claims.judge(scale, results) if claim["claim"] == identity)
+    [claim] = claims.judge(scale, results, file, only=identity)
     lines = []
     units = {part["unit"] for part in claim["evidence"]}
     unit = {"points": "points of WER"}.get(*units, *units) if len(units) == 1 else "value"
@@ -443,16 +450,22 @@ def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) 
         expected = {"within": "near 0"}.get(part["expect"], f"{part['expect']} 0") if part["expect"] in claims.EXPECTATIONS else part["expect"]
         fields = [html.escape(part["what"]), expected, difference, p, part["outcome"], role, links]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
-    head = "".join(
-        f"<th>{title}</th>" for title in ("comparison", "the claim expects", f"{unit} (95 % interval)", "p (Holm)", "outcome", "role", "records")
-    )
+    titles = ("comparison", "the claim expects", f"{unit} (95 % interval)", "p (Holm)", "outcome", "role", "records")
+    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     body = f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
-    fixed = f'fixed before the run, <abbr title="{claim["rule_sha"]}">{claim["rule_sha"][:8]}</abbr>'
-    return HTML(
-        f"<p>{_badge(claim['verdict'])} {html.escape(claim['reason'] or '')}</p>"
-        f"<p><strong>Rule</strong> ({fixed}): {html.escape(claim['rule_text'])}</p>"
-        f"<details><summary>The comparisons ({len(claim['evidence'])})</summary>{body}</details>"
-    )
+    said = f"<p>{_badge(claim['verdict'])} {html.escape(claim['reason'] or '')}</p>{rule_note(claim)}"
+    return HTML(f"{said}<details><summary>The comparisons ({len(claim['evidence'])})</summary>{body}</details>" if lines else said)
+
+
+def rule_note(claim: dict) -> str:
+    """The rule of a judged claim in words, its hash, when it was written, and what was another rule before, with its verdict today."""
+    sha = f'<abbr title="{claim["rule_sha"]}">{claim["rule_sha"][:8]}</abbr>'
+    note = f"<p><strong>Rule</strong> ({sha}; {html.escape(claim['rule_standing'])}): {html.escape(claim['rule_text'])}</p>"
+    for earlier in claim["earlier_rules"]:
+        verdict = _badge(earlier["verdict"]) if earlier["verdict"] else "it can no longer be evaluated"
+        when = f'{earlier["written_at"][:10]}, <abbr title="{earlier["rule_sha"]}">{earlier["rule_sha"][:8]}</abbr>'
+        note += f"<p><strong>Its earlier rule</strong> ({when}): {html.escape(earlier['rule_text'])} By it, today: {verdict}</p>"
+    return note
 
 
 def findings(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS) -> object:

@@ -18,7 +18,7 @@ from asum_lib.measure.memory import PARTS
 from asum_lib.paths import RESULTS
 from asum_lib.study import fit
 from asum_lib.study.cells import SIZES
-from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, VERDICT_COLOURS, _link, _nothing_yet
+from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, VERDICT_COLOURS, _link, _nothing_yet, rule_note
 from asum_lib.study.render_paper import _badge, _html, _table
 
 PAPER = "derkach2024"
@@ -313,18 +313,12 @@ def readings_table(rows: list[dict] | None = None) -> object:
     return _html(f'<div class="asum-main">{_table(titles, lines, caption)}</div>')
 
 
-def verdict(identity: str, rows: list[dict] | None = None) -> object:
+def verdict(identity: str, results: Path = RESULTS) -> object:
     """The verdict on a claim about memory, why, and its rule in words."""
-    from asum_lib.study import claims, memory_claims
+    from asum_lib.study import claims
 
-    claim = _claim(identity)
-    rows = _read(rows)
-    said = ("not testable", "no record of memory yet")
-    if any(row["records"] for row in rows):
-        said = memory_claims.KINDS[claim["rule"]["kind"]](claim["rule"], rows)[:2]
-    fixed = f'fixed before the run, <abbr title="{claims.rule_sha(claim["rule"])}">{claims.rule_sha(claim["rule"])[:8]}</abbr>'
-    rule = f"<p><strong>Rule</strong> ({fixed}): {html.escape(claim['rule_text'])}</p>"
-    return _html(f"<p>{_badge(said[0], VERDICT_COLOURS)} {html.escape(said[1])}</p>{rule}")
+    [claim] = claims.judge("paper", results, only=identity)
+    return _html(f"<p>{_badge(claim['verdict'], VERDICT_COLOURS)} {html.escape(claim['reason'])}</p>{rule_note(claim)}")
 
 
 def ratio_table(rows: list[dict] | None = None) -> object:

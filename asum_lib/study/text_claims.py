@@ -1,6 +1,7 @@
 """The claims on the ROUGE tables: comparisons of cells paired by document, for `verdicts` to decide on.
 
-A rule is asked of every corpus and model of the grid of its scale. Differences are of ROUGE x 100, pooled over seeds. Rule kinds:
+A rule is asked of every corpus and model of the grid of its scale, or of those that its `corpora` and `models` name. Differences are of
+ROUGE x 100, pooled over seeds. Rule kinds:
 
 - `rouge_comparisons`: for every corpus, model and metric, and every {a, expect, b}: a minus b. `expect: within` is equivalence:
   the part holds if the 95 % interval lies within `within_points` of 0, contradicts if it lies wholly outside, and is a tie otherwise.
@@ -11,7 +12,7 @@ A rule is asked of every corpus and model of the grid of its scale. Differences 
 from collections.abc import Sequence
 from pathlib import Path
 
-from asum_lib.errors import choose
+from asum_lib.errors import InputError, choose
 from asum_lib.study import text_tables
 from asum_lib.study.tables import Row
 from asum_lib.study.verdicts import EXPECTATIONS, Part, corrected, decide, evidence
@@ -47,7 +48,7 @@ def comparisons(rule: dict, stated: Sequence[dict], found: Sequence[Row], scale:
             rule.get("within_points"),
         )
         for pair in stated
-        for corpus, model in text_tables.combinations(scale)
+        for corpus, model in _asked(rule, scale)
         for sides in [[(1.0, text_tables.find(found, corpus, model, **pair["a"])), (-1.0, text_tables.find(found, corpus, model, **pair["b"]))]]
         for metric in rule["metrics"]
     ]
@@ -57,7 +58,7 @@ def ranks(rule: dict, metrics: Sequence[str], found: Sequence[Row], scale: str) 
     """Useful ranks against lower ones, and what lies past them against the highest useful one."""
     useful, lower, parts = rule["useful"], rule["lower"], []
     for metric in metrics:
-        for corpus, model in text_tables.combinations(scale):
+        for corpus, model in _asked(rule, scale):
             for method in rule["methods"]:
                 row = {rank: text_tables.find(found, corpus, model, method=method, rank=rank) for rank in (*useful, *lower, *rule["past"])}
                 sides = [(1 / len(useful), row[rank]) for rank in useful] + [(-1 / len(lower), row[rank]) for rank in lower]
@@ -70,6 +71,18 @@ def ranks(rule: dict, metrics: Sequence[str], found: Sequence[Row], scale: str) 
 
 
 KINDS = {"rouge_comparisons": comparisons, "rouge_ranks": ranks}
+
+
+def _asked(rule: dict, scale: str) -> list[tuple[str, str]]:
+    """(corpus, model) of the grid that the rule is asked of."""
+    found = [
+        (corpus, model)
+        for corpus, model in text_tables.combinations(scale)
+        if corpus in rule.get("corpora", [corpus]) and model in rule.get("models", [model])
+    ]
+    if not found:
+        raise InputError(f"no cell of the grid at scale {scale} has corpus {rule.get('corpora')} and model {rule.get('models')}")
+    return found
 
 
 def _part(what: str, expect: str, sides: Sequence[tuple[float, Row | None]], metric: str, within_points: float | None = None) -> Part:

@@ -1,0 +1,103 @@
+"""When each rule of the ledger was written, and what it said before: a log that only grows.
+
+A verdict is worth something if its rule was there before the run. `asum_lib/papers/rules.jsonl` keeps a line for every rule that a
+claim has had, in the order in which they were written: {paper, claim, rule_sha, written_at, rule_text, rule}. `asum claims
+--register` appends the rules that are new; a claim whose rule is not its last line there is shown as not registered, and the
+tests fail on it. What the rules decide is for `claims`.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from asum_lib import papers
+from asum_lib.errors import InputError
+from asum_lib.study import records
+
+LOG = Path(papers.__file__).parent / "rules.jsonl"
+KEYS = ("paper", "claim", "rule_sha", "written_at", "rule_text", "rule")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A rule that a claim has, or had."""
+
+    paper: str
+    claim: str
+    rule_sha: str
+    written_at: str  # ISO 8601 with its zone
+    rule_text: str
+    rule: dict
+
+
+def rule_sha(rule: dict) -> str:
+    """SHA-256 of the rule as canonical JSON: it changes with any change of the rule, not with its layout."""
+    return hashlib.sha256(records.canonical(rule).encode()).hexdigest()
+
+
+def read(log: Path = LOG) -> list[Written]:
+    """The log, oldest first; raises `InputError` naming the line that is not whole or whose hash is not its rule's."""
+    found = []
+    for number, line in enumerate(log.read_text(encoding="utf-8").splitlines() if log.is_file() else [], start=1):
+        try:
+            data = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{log.name}, line {number}: no JSON ({error})") from None
+        records.check_keys(f"{log.name}, line {number}", data, KEYS)
+        if rule_sha(data["rule"]) != data["rule_sha"]:
+            raise InputError(
+                f"{log.name}, line {number}: the rule of {data['claim']} is not the one of its hash {data['rule_sha'][:8]}: lines are never edited"
+            )
+        found.append(Written(**data))
+    return found
+
+
+def of_claim(paper: str, claim: str, log: Sequence[Written]) -> list[Written]:
+    """The rules that a claim has had, oldest first."""
+    return [written for written in log if (written.paper, written.claim) == (paper, claim)]
+
+
+def log_of(file=None) -> Path:
+    """Where the rules of the papers are logged, or those of a file of claims of one's own: beside it."""
+    return LOG if file is None else Path(file).with_suffix(".rules.jsonl")
+
+
+def register(stated: Sequence[tuple[str, dict]], log: Path = LOG) -> list[Written]:
+    """Append the rules of these (paper, claim) that are not the last of their claim; returns them."""
+    known, new = read(log), []
+    for paper, claim in stated:
+        before, found = of_claim(paper, claim["id"], known), rule_sha(claim["rule"])
+        if testable(claim["rule"]) and (not before or before[-1].rule_sha != found):
+            new.append(Written(paper, claim["id"], found, records.now(), " ".join(claim["rule_text"].split()), claim["rule"]))
+    if new:
+        lines = [json.dumps({key: getattr(written, key) for key in KEYS}, ensure_ascii=False) + "\n" for written in new]
+        before = log.read_text(encoding="utf-8") if log.is_file() else ""
+        records.write_whole(log, (before + "".join(lines)).encode())
+    return new
+
+
+def testable(rule: dict) -> bool:
+    """Whether it is a rule at all, and no note that a table does not exist yet."""
+    return rule["kind"] != "not_testable"
+
+
+def standing(rule: dict, written: Sequence[Written], first_run_at: str | None) -> str:
+    """How a rule stands to the run that it decides, in a phrase; `written` are the claim's rules, `first_run_at` its first record's start."""
+    if not testable(rule):
+        return "no rule yet"
+    if not written or written[-1].rule_sha != rule_sha(rule):
+        return "not registered: `asum claims --register` notes when it was written"
+    written_at = datetime.fromisoformat(written[-1].written_at)
+    said = f"{'CHANGED' if len(written) > 1 else 'written'} {_minute(written_at)}, "
+    if first_run_at is None:
+        return f"{said}no record behind it yet"
+    run_at = datetime.fromisoformat(first_run_at)
+    order = "AFTER" if written_at > run_at else "before"
+    return f"{said}{order} the first of its records ({_minute(run_at)})"
+
+
+def _minute(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

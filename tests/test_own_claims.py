@@ -1,0 +1,133 @@
+"""Claims of one's own: a file that is right is judged, a mistake in it is one clear line."""
+
+import copy
+
+import pytest
+import yaml
+
+from asum_lib import cli
+from asum_lib.errors import InputError
+from asum_lib.paths import REPOSITORY
+from asum_lib.study import claims, own_claims
+
+SHIPPED = REPOSITORY / "book" / "own_claims.yaml"
+CLAIM = {
+    "id": "R1",
+    "text": "NF4 loses less than FP4.",
+    "rule_text": "WER of int4 is below that of fp4.",
+    "rule": {
+        "kind": "comparisons",
+        "table": "whisper_wer",
+        "sizes": ["tiny"],
+        "deciding": [{"a": {"precision": "int4", "method": "none"}, "expect": "below", "b": {"precision": "fp4", "method": "none"}}],
+    },
+}
+ROUGE = {
+    "kind": "rouge_comparisons",
+    "tables": ["rouge_wikihow"],
+    "models": ["t5"],
+    "metrics": ["rouge2"],
+    "deciding": [{"a": {"method": "full"}, "expect": "above", "b": {"method": "lora", "rank": 16}}],
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*stated):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump({"claims": list(stated)}), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_claim_needs_four_keys_and_gets_the_rest(write):
+    [claim] = own_claims.load(write(CLAIM))
+    assert (claim["scale"], claim["where"], claim["tables"]) == ("mini", "one's own", ["whisper_wer"])
+    assert claim["rule"]["equivalent_within_points"] == 0.5
+
+
+def test_it_is_judged_like_a_papers(write, add_record, tmp_path):
+    add_record("tiny", "int4", errors=[17] * 10)
+    add_record("tiny", "fp4", errors=[20] * 10)
+    [judged] = claims.judge(results=tmp_path / "results", file=write(CLAIM))
+    assert (judged["claim"], judged["paper"], judged["verdict"]) == ("R1", "mine", "reproduced")
+    assert judged["rule_standing"].startswith("not registered")
+
+
+def test_a_rule_on_rouge_is_asked_of_the_models_that_it_names(write):
+    [judged] = claims.judge(file=write(CLAIM | {"rule": ROUGE}))
+    assert [part["what"] for part in judged["evidence"]] == ["t5 on howto-text, rouge2: full minus lora r16"]
+    assert judged["evidence"][0]["outcome"] in ("holds", "tie", "contradicts")
+
+
+def test_a_corpus_and_model_that_the_grid_has_not_are_named(write):
+    with pytest.raises(InputError, match=r"no cell of the grid at scale mini has corpus \['news-ru'\] and model \['t5'\]"):
+        claims.judge(file=write(CLAIM | {"rule": ROUGE | {"corpora": ["news-ru"]}}))
+
+
+def test_the_command_judges_a_file_and_registers_its_rules_beside_it(write, capsys):
+    path = write(CLAIM)
+    assert cli.main(["claims", "--file", str(path), "--register"]) == 0
+    assert path.with_suffix(".rules.jsonl").is_file()
+    assert cli.main(["claims", "--file", str(path), "--claim", "R1"]) == 0
+    assert "tiny: int4 alone minus fp4 alone" in capsys.readouterr().out
+
+
+def test_the_shipped_example_is_registered_and_testable():
+    for judged in claims.judge(file=SHIPPED):
+        assert judged["verdict"] not in ("not testable", "inconclusive") or judged["evidence"]
+        assert "not registered" not in judged["rule_standing"]
+
+
+def wrong(change):
+    claim = copy.deepcopy(CLAIM)
+    change(claim)
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("rule_text"), r"mine.yaml: claim 1 \(R1\): missing rule_text; keys are id, text, rule_text, rule and, optional, where"),
+        (lambda c: c.update(verdict="yes"), r"unknown key verdict"),
+        (lambda c: c.update(text=3), r"text 3 is no text"),
+        (lambda c: c.update(scale="huge"), r"unknown scale in .* 'huge': choose from mini, paper"),
+        (lambda c: c.update(rule=[1]), r"rule: \[1\] is not a mapping"),
+        (lambda c: c["rule"].update(kind="compare"), r"unknown kind of .*rule 'compare': choose from comparisons, largest_step"),
+        (lambda c: c["rule"].pop("sizes"), r"rule: missing sizes; keys are kind, table, sizes, deciding"),
+        (lambda c: c["rule"].update(sizes="tiny"), r"size in .*: 'tiny' is not a list of tiny, base"),
+        (lambda c: c["rule"].update(sizes=["huge"]), r"unknown size in .*'huge': choose from tiny, base"),
+        (lambda c: c["rule"]["deciding"][0].update(expect="lower"), r"unknown expectation in .*deciding 1 'lower': choose from below, above"),
+        (lambda c: c["rule"]["deciding"][0].pop("b"), r"deciding 1: missing b; keys are a, expect, b"),
+        (lambda c: c["rule"]["deciding"][0]["a"].update(precision="int3"), r"unknown precision in .*deciding 1: a: 'int3': choose from fp32"),
+        (lambda c: c["rule"]["deciding"][0]["a"].update(method="full"), r"deciding 1: a: a rate is missing: 1, 1/4, 1/10, 1/40, 1/100"),
+        (lambda c: c["rule"]["deciding"][0]["a"].update(rate="1"), r"method none trains nothing: leave the rate out"),
+        (lambda c: c.update(rule=ROUGE | {"metrics": ["rouge3"]}), r"unknown metric in .*'rouge3': choose from rouge1"),
+        (lambda c: c.update(rule=ROUGE | {"models": ["bart"]}), r"unknown model in .*'bart': choose from t5, mbart"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where_and_what_would_be_right(write, change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        own_claims.load(write(wrong(change)))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_id_that_occurs_twice_is_refused(write):
+    with pytest.raises(InputError, match="id R1 occurs twice"):
+        own_claims.load(write(CLAIM, CLAIM))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("claims: [", "no YAML"), ("x: 1", "expected a key `claims`"), ("claims: []", "expected a key `claims`")]
+)
+def test_a_file_that_is_no_list_of_claims_is_refused(tmp_path, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        own_claims.load(path)
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"nothing.yaml: No such file"):
+        own_claims.load(tmp_path / "nothing.yaml")

@@ -178,8 +178,9 @@ def plot_steps(data: Steps) -> object:
     return figures.show(
         figure,
         f"Three pictures of “{data.text}”, {duration_s:.2f} s. The waveform, a frame of 25 ms marked at {at_s:.2f} s. The power spectrum "
-        f"of that frame, strongest at {peak_hz:.0f} Hz, with the centres of 80 mel filters, close together below 1,000 Hz and wide apart above. "
-        f"The log-mel features, 80 filters by {data.features.shape[1]} frames, with values from {data.features.min():.2f} to {data.features.max():.2f}.",
+        f"of that frame, strongest at {peak_hz:.0f} Hz, with the centres of 80 mel filters, close together below 1,000 Hz and wide apart "
+        f"above. The log-mel features, 80 filters by {data.features.shape[1]} frames, with values from {data.features.min():.2f} to "
+        f"{data.features.max():.2f}.",
     )
 
 

@@ -53,7 +53,7 @@ def show(figure, alternative: str) -> object:
     """The figure as an SVG image with `alternative` as its text; closes it. The book's style sheet makes it dark with the page."""
     from IPython.display import HTML
 
-    return HTML(f'<div class="asum-figure"><img alt="{html.escape(alternative.strip())}" src="{svg(figure)}"></div>')
+    return HTML(f'<div class="asum-figure" tabindex="0"><img alt="{html.escape(alternative.strip())}" src="{svg(figure)}"></div>')
 
 
 def svg(figure) -> str:

@@ -75,7 +75,7 @@ def main_table(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     if any(found.get((size, *key), {}).get("paper_status") for size in sizes for key in keys):
         caption += " In italics the paper's figure: s from a secondary source, d derived from one; ? not in the sources at hand."
     style = 'class="table asum-main"'
-    return HTML(f'<div class="asum-scroll"><table {style}><caption>{caption}</caption><tr><th>size</th>{head}</tr>{body}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table {style}><caption>{caption}</caption><tr><th>size</th>{head}</tr>{body}</table></div>')
 
 
 def _main_cell(row: dict | None) -> str:
@@ -127,7 +127,15 @@ def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = R
         )
     frame = pd.DataFrame(lines).astype(object).where(lambda shown: shown.notna(), "")
     shown = to_html_datatable(
-        frame, allow_html=True, showIndex=False, paging=False, scrollX=True, scrollY="32em", scrollCollapse=True, connected=False
+        frame,
+        allow_html=True,
+        showIndex=False,
+        paging=False,
+        scrollX=True,
+        scrollY="32em",
+        scrollCollapse=True,
+        connected=False,
+        text_in_header_can_be_selected=False,  # a click anywhere in a header sorts, not on its small arrow alone
     )
     return HTML(shown)
 
@@ -175,7 +183,7 @@ def row_table(row) -> object:
     )
     notes = {record.config["checkpoint_note"] for record in row.records if record.config.get("checkpoint_note")}
     said = "".join(f"<caption>The checkpoint says of itself: {html.escape(note)}. Its error rates mean nothing.</caption>" for note in sorted(notes))
-    return HTML(f'<div class="asum-scroll"><table class="table">{said}<tr>{head}</tr>{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table">{said}<tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def _by_configuration(row) -> list[list]:
@@ -205,7 +213,7 @@ def example(row, position: int = 0) -> object:
     reference = next(iter(by_name.values()))[identity]["reference"]
     lines = [f"<tr><th>spoken</th><td>{html.escape(reference)}</td></tr>"]
     lines += [f"<tr><th>{name}</th><td>{_marked(reference, rows[identity]['hypothesis'])}</td></tr>" for name, rows in by_name.items()]
-    return HTML(f'<div class="asum-scroll"><table class="table">{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table">{"".join(lines)}</table></div>')
 
 
 def _marked(reference: str, hypothesis: str) -> str:
@@ -283,7 +291,7 @@ def ladder_table(scale: str = "mini", results: Path = RESULTS) -> object:
         lines.append(f"<tr><th>{size}</th>" + "".join(f"<td>{field}</td>" for field in [*fields, steps.get(size, "")]) + "</tr>")
     titles = ("size", "parameters", "source, WER %", "target, WER %", "step on the target, points")
     head = "".join(f"<th>{title}</th>" for title in titles)
-    return HTML(f'<div class="asum-scroll"><table class="table">{"<tr>" + head + "</tr>"}{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table">{"<tr>" + head + "</tr>"}{"".join(lines)}</table></div>')
 
 
 def _measured(table: str, scale: str, results: Path) -> dict[tuple, tuple]:
@@ -424,7 +432,7 @@ def claims_overview(results: Path = RESULTS, testable_only: bool = False, file=N
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     titles = ("", "the claim", *(f"scale {scale}" for scale in SCALES), "why", "its rule")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    return HTML(f'<div class="asum-scroll"><table class="table asum-claims"><tr>{head}</tr>{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table asum-claims"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS, file=None) -> object:
@@ -452,7 +460,7 @@ def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS, 
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     titles = ("comparison", "the claim expects", f"{unit} (95 % interval)", "p (Holm)", "outcome", "role", "records")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    body = f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
+    body = f'<div class="asum-scroll" tabindex="0"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
     said = f"<p>{_badge(claim['verdict'])} {html.escape(claim['reason'] or '')}</p>{rule_note(claim)}"
     return HTML(f"{said}<details><summary>The comparisons ({len(claim['evidence'])})</summary>{body}</details>" if lines else said)
 
@@ -537,7 +545,7 @@ def status(scale: str = "mini", results: Path = RESULTS) -> object:
             "libraries": html.escape("; ".join(sorted(versions))),
         }
         body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in lines.items())
-        sections.append(f'<h3>{table}</h3><div class="asum-scroll"><table class="table">{body}</table></div>')
+        sections.append(f'<h3>{table}</h3><div class="asum-scroll" tabindex="0"><table class="table">{body}</table></div>')
     return HTML("".join(sections))
 
 

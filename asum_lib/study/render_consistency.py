@@ -21,7 +21,7 @@ def check(name: str) -> object:
     lines = "".join(f'<tr><td class="text">{html.escape(what)}</td><td class="text">{html.escape(value)}</td></tr>' for what, value in found.figures)
     return HTML(
         f'<p><span class="badge text-bg-{VERDICT_CLASSES[found.verdict]}">{found.verdict}</span> {html.escape(found.why)}.</p>'
-        f'<div class="asum-scroll"><table class="table wrap">{lines}</table></div>'
+        f'<div class="asum-scroll" tabindex="0"><table class="table wrap">{lines}</table></div>'
     )
 
 
@@ -35,7 +35,8 @@ def overview() -> object:
         badge = f'<span class="badge text-bg-{VERDICT_CLASSES[found.verdict]}">{found.verdict}</span>'
         lines.append(f"<tr><td>{html.escape(found.question)}</td><td>{badge}</td><td>{html.escape(found.why)}</td></tr>")
     return HTML(
-        f'<div class="asum-scroll"><table class="table asum-claims"><tr><th>question</th><th></th><th>why</th></tr>{"".join(lines)}</table></div>'
+        f'<div class="asum-scroll" tabindex="0"><table class="table asum-claims">'
+        f"<tr><th>question</th><th></th><th>why</th></tr>{''.join(lines)}</table></div>"
     )
 
 

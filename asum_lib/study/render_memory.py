@@ -246,7 +246,7 @@ def measured_on(rows: list[dict] | None = None, results: Path = RESULTS) -> obje
         "libraries": each(lambda entry: ", ".join(f"{name} {entry['packages'][name]}" for name in names if name in entry["packages"])),
     }
     body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in lines.items())
-    return _html(f'<div class="asum-scroll"><table class="table">{body}</table></div>')
+    return _html(f'<div class="asum-scroll" tabindex="0"><table class="table">{body}</table></div>')
 
 
 # The paper's statements -----------------------------------------------------------------------------------------------
@@ -691,7 +691,7 @@ def fit_table(rows: list[dict] | None = None, memory_gb: float = 8) -> object:
         '<label>task <select><option value="">both</option><option>decode</option><option>train</option></select></label> '
         '<label><input type="checkbox"> also what does not fit</label> <output></output>'
     )
-    table = f'<div class="asum-scroll"><table class="table"><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    table = f'<div class="asum-scroll" tabindex="0"><table class="table"><thead><tr>{heads}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     return _html(f'{_FIT_STYLE}<div class="asum-fit"><p>{controls}</p>{table}</div>{_FIT_SCRIPT}')
 
 

@@ -159,7 +159,7 @@ def verification_summary(results: Path = RESULTS) -> object:
     body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in lines.items())
     items = [f"{mismatch.record}: {mismatch.reason}" for mismatch in found.mismatches] + found.notes
     listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
-    return _html(f'<div class="asum-scroll"><table class="table">{body}</table></div>' + (f"<ul>{listed}</ul>" if listed else ""))
+    return _html(f'<div class="asum-scroll" tabindex="0"><table class="table">{body}</table></div>' + (f"<ul>{listed}</ul>" if listed else ""))
 
 
 def verification_table(results: Path = RESULTS) -> object:
@@ -263,7 +263,7 @@ def _table(titles, lines, caption: str = "") -> str:
     head = "".join(f"<th>{title}</th>" for title in titles)
     body = "".join("<tr>" + "".join(f"<td>{field}</td>" for field in line) + "</tr>" for line in lines)
     said = f"<caption>{caption}</caption>" if caption else ""
-    return f'<div class="asum-scroll"><table class="table">{said}<tr>{head}</tr>{body}</table></div>'
+    return f'<div class="asum-scroll" tabindex="0"><table class="table">{said}<tr>{head}</tr>{body}</table></div>'
 
 
 def _html(text: str) -> object:

@@ -35,7 +35,10 @@ def rates_table() -> object:
     titles = ("size", "Whisper's pre-training rate", "the paper's rate", "ratio", "our pre-training rate", "1/40 of it")
     head = "".join(f"<th>{title}</th>" for title in titles)
     caption = "In italics the paper's figure: s from a secondary source, d derived from the rule itself, and so no check of it."
-    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr>{head}</tr>{"".join(lines)}</table></div>')
+    return HTML(
+        f'<div class="asum-scroll" tabindex="0"><table class="table asum-main"><caption>{caption}</caption>'
+        f"<tr>{head}</tr>{''.join(lines)}</table></div>"
+    )
 
 
 def wer_table(method: str, results: Path = RESULTS) -> object:
@@ -262,7 +265,7 @@ def row_table(row) -> object:
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     titles = ("", "fraction", "seed", "rate", "target, test WER %", "source before, %", "source after, %")
     head = "".join(f"<th>{title}</th>" for title in titles)
-    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def _table(titles: list[str], lines: list[list[str]], caption: str) -> object:
@@ -270,7 +273,9 @@ def _table(titles: list[str], lines: list[list[str]], caption: str) -> object:
 
     head = "".join(f"<th>{title}</th>" for title in titles)
     body = "".join(f"<tr><th>{first}</th>" + "".join(f"<td>{field}</td>" for field in rest) + "</tr>" for first, *rest in lines)
-    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr>{head}</tr>{body}</table></div>')
+    return HTML(
+        f'<div class="asum-scroll" tabindex="0"><table class="table asum-main"><caption>{caption}</caption><tr>{head}</tr>{body}</table></div>'
+    )
 
 
 def _of(marks: dict[str, str], kind: str) -> list[str]:

@@ -92,7 +92,8 @@ def main_table(
         caption += " In italics the paper's figure: s from a secondary source; ? not in the sources at hand."
         caption += " Only LoRA's on Gazeta is tied to a model and a rank."
     return HTML(
-        f'<div class="asum-scroll"><table class="table asum-main"><caption>{caption}</caption><tr><th></th>{head}</tr>{"".join(body)}</table></div>'
+        f'<div class="asum-scroll" tabindex="0"><table class="table asum-main"><caption>{caption}</caption>'
+        f"<tr><th></th>{head}</tr>{''.join(body)}</table></div>"
     )
 
 
@@ -302,7 +303,7 @@ def traps(results: Path = RESULTS, scale: str = "mini") -> object:
         f"<th>{title}</th>" for title in ("model, corpus", "held against LoRA of rank 16", "numbers kept", "ROUGE-1, points (95 % interval)")
     )
     body = "".join("<tr>" + "".join(f'<td class="text">{html.escape(field)}</td>' for field in line) + "</tr>" for line in lines)
-    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{body}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table"><tr>{head}</tr>{body}</table></div>')
 
 
 def _one_rate(corpus: str, model: str, scale: str, results: Path) -> list[tuple[str, str, str, str]]:
@@ -344,7 +345,7 @@ def rates_table(scale: str = "mini", results: Path = RESULTS) -> object:
     head = "".join(f"<th>{title}</th>" for title in ("model, corpus", "method", *(f"{rate:g}" for rate in CANDIDATES), ""))
     body = "".join("<tr>" + "".join(f"<td>{html.escape(field)}</td>" for field in line) + "</tr>" for line in lines)
     caption = "ROUGE-1 on dev documents, rank 16, seed 0. ★ the highest, taken for every cell of the method."
-    return HTML(f'<div class="asum-scroll"><table class="table"><caption>{caption}</caption><tr>{head}</tr>{body}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table"><caption>{caption}</caption><tr>{head}</tr>{body}</table></div>')
 
 
 def row_table(row) -> object:
@@ -368,7 +369,7 @@ def row_table(row) -> object:
     head = "".join(f"<th>{title}</th>" for title in titles)
     notes = {record.config["checkpoint_note"] for record in row.records if record.config.get("checkpoint_note")}
     said = "".join(f"<caption>The checkpoint says of itself: {html.escape(note)}. Its scores mean nothing.</caption>" for note in sorted(notes))
-    return HTML(f'<div class="asum-scroll"><table class="table">{said}<tr>{head}</tr>{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table">{said}<tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def plot_losses(row) -> object:
@@ -431,7 +432,7 @@ def samples(found: Sequence[tuple[Path, records.Record]], position: int = 0) -> 
     legend = '<span class="asum-right">right</span>, <span class="asum-beside">true, but not in the reference</span>, <mark>made up</mark>'
     return HTML(
         f"<details><summary>The document: {html.escape(document.title)}</summary>{body}</details>"
-        f'<div class="asum-scroll"><table class="table"><caption>Facts: {legend}.</caption>'
+        f'<div class="asum-scroll" tabindex="0"><table class="table"><caption>Facts: {legend}.</caption>'
         f"<tr><th></th><th>summary</th><th>missed</th></tr>{''.join(shown)}</table></div>"
     )
 
@@ -484,7 +485,17 @@ def all_cells(table: str, scale: str = "mini", results: Path = RESULTS) -> objec
     frame = pd.DataFrame(lines).astype(object).where(lambda shown: shown.notna(), "")
     frame = frame.loc[:, (frame != "").any()]
     return HTML(
-        to_html_datatable(frame, allow_html=True, showIndex=False, paging=False, scrollX=True, scrollY="32em", scrollCollapse=True, connected=False)
+        to_html_datatable(
+            frame,
+            allow_html=True,
+            showIndex=False,
+            paging=False,
+            scrollX=True,
+            scrollY="32em",
+            scrollCollapse=True,
+            connected=False,
+            text_in_header_can_be_selected=False,
+        )
     )
 
 
@@ -556,7 +567,7 @@ def calibration_table(results: Path = RESULTS) -> object:
                 f"<tr><th>{corpus}</th><td>{METRIC_NAMES[metric]}</td><td>{published:g}</td><td>{ours}</td><td>{html.escape(found.state)}</td></tr>"
             )
     head = "".join(f"<th>{title}</th>" for title in ("corpus", "metric", "published (primary source)", "ours", "state"))
-    return HTML(f'<div class="asum-scroll"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def setup_table(scale: str = "mini", results: Path = RESULTS) -> object:
@@ -580,7 +591,7 @@ def setup_table(scale: str = "mini", results: Path = RESULTS) -> object:
         return _nothing_yet()
     titles = ("", "training documents", "epochs", "batch", "steps", "test documents", "weights", "learning rates")
     head = "".join(f"<th>{title}</th>" for title in titles)
-    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><tr>{head}</tr>{"".join(lines)}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table asum-main"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
 def rank_or_rate(corpus: str = "howto-text", model: str = "t5", scale: str = "mini", results: Path = RESULTS) -> object:
@@ -606,4 +617,4 @@ def rank_or_rate(corpus: str = "howto-text", model: str = "t5", scale: str = "mi
         return _nothing_yet()
     head = "".join(f"<th>{title}</th>" for title in ("rank", "ROUGE-1 at the chosen rate", "at another", "other minus chosen"))
     body = "".join("<tr>" + "".join(f"<td>{html.escape(field)}</td>" for field in line) + "</tr>" for line in lines)
-    return HTML(f'<div class="asum-scroll"><table class="table asum-main"><tr>{head}</tr>{body}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table asum-main"><tr>{head}</tr>{body}</table></div>')

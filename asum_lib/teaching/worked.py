@@ -38,7 +38,7 @@ def table(titles: Sequence[str], lines: Sequence[Sequence], caption: str = "") -
         for first, *rest in lines
     )
     said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return HTML(f'<div class="asum-scroll"><table class="table">{said}<tr>{head}</tr>{body}</table></div>')
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table">{said}<tr>{head}</tr>{body}</table></div>')
 
 
 def grid(rows: Sequence[str], columns: Sequence[str], values, marked: Collection[tuple[int, int]] = (), caption: str = "") -> object:
@@ -56,4 +56,7 @@ def grid(rows: Sequence[str], columns: Sequence[str], values, marked: Collection
         cells = (f'<td style="{MARK}">{value}</td>' if (i, j) in marked else f"<td>{value}</td>" for j, value in enumerate(line))
         body += f'<tr><th scope="row">{html.escape(word)}</th>{"".join(cells)}</tr>'
     said = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return HTML(f'<div class="asum-scroll"><table class="table" style="width: auto; text-align: center">{said}<tr>{head}</tr>{body}</table></div>')
+    return HTML(
+        f'<div class="asum-scroll" tabindex="0"><table class="table" style="width: auto; text-align: center">'
+        f"{said}<tr>{head}</tr>{body}</table></div>"
+    )

@@ -122,9 +122,14 @@ def misread(numbers, width: int, block: int = BLOCK) -> np.ndarray:
 # bitsandbytes' kernels ------------------------------------------------------------------------------------------------
 
 
+def quiet() -> None:
+    """bitsandbytes says at its first import that it lacks a kernel for 4-bit products, and a line a layer about float16: neither matters here."""
+    for part in ("backends.cpu.ops", "autograd._functions"):
+        logging.getLogger(f"bitsandbytes.{part}").setLevel(logging.ERROR)
+
+
 def _functional():
-    """`bitsandbytes.functional`, which says at its first import that it lacks a kernel for 4-bit products: not used here."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    quiet()
     import bitsandbytes.functional
 
     return bitsandbytes.functional
@@ -166,8 +171,7 @@ def int8_product(inputs, weight, threshold: float = 6.0) -> np.ndarray:
 
 
 def _int8_layer(weight, threshold: float):
-    _functional()
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # a line a layer about float16
+    quiet()
     from bitsandbytes.nn import Int8Params, Linear8bitLt
 
     layer = Linear8bitLt(weight.shape[1], weight.shape[0], bias=False, has_fp16_weights=False, threshold=threshold)

@@ -18,6 +18,8 @@ EVIDENCE = ("what", "expect", "difference", "lo", "hi", "p_holm", "outcome", "de
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
+        for argument in sys.argv[1:] if arguments is None else arguments:
+            _check_letters(argument)
         options = _parser().parse_args(arguments)
         status = options.command(options) or 0
         sys.stdout.flush()
@@ -29,8 +31,18 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of stdout, such as `head`, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except UnicodeEncodeError as error:
+        return _fail(f"{error.object[error.start : error.end]!a} cannot be written in {error.encoding}: set PYTHONUTF8=1", status=1)
     except OSError as error:
         return _fail(f"{type(error).__name__}: {error}", status=1)
+
+
+def _check_letters(argument: str) -> None:
+    """Records and notebooks are UTF-8, whatever the locale: what cannot be written there is refused now, and not after an hour of measuring."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"argument {argument!a} is not text in this locale: set PYTHONUTF8=1, or a locale with UTF-8") from None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,8 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--file", metavar="FILE", help="claims of your own, a YAML file, instead of the papers'")
     claims.add_argument("--claim", metavar="ID", help="one claim, with its evidence")
     claims.add_argument("--register", action="store_true", help="note in the log of rules which are new or changed, and when; judge nothing")
-    for sub in (table, claims):
-        sub.add_argument("--format", default="md", help="md (default) or json")
+    claims.add_argument("--format", default="md", help="md (default) or json")
+    table.add_argument("--format", default="md", help="md (default), json or csv")
+
+    export = add("export", _export, "write every table as CSV and JSON, and the ledger; prints the paths")
+    export.add_argument("folder", metavar="DIR", help="where to; it is made")
 
     verify = add("verify", _verify, "score the records again, measure a sample of cells again, and hold both against what is recorded")
     verify.add_argument("table", metavar="TABLE", nargs="?", help="one table, such as whisper_wer (default: every table of the scale)")
@@ -144,22 +159,19 @@ def _measure(options) -> int:
 
 
 def _table(options) -> None:
-    choose("format", options.format, FORMATS)
+    from asum_lib.study import all_tables
 
-    if options.name == "memory":
-        from asum_lib.study import memory_table
+    choose("format", options.format, all_tables.FORMATS)
+    found = all_tables.rows(options.name, options.scale)
+    print(all_tables.as_text(options.name, found, options.format, options.scale), end="")
 
-        memory_table.scale_of(options.scale)
-        _print(options.format, memory_table.rows(), memory_table.as_markdown)
-        return
 
-    from asum_lib.study import corpora_table, learning_rates, tables, text_tables
-    from asum_lib.study.cells import SCALES
+def _export(options) -> None:
+    from pathlib import Path
 
-    scale = choose("scale", options.scale or "mini", SCALES)
-    module = {"corpora": corpora_table, "learning_rates": learning_rates} | dict.fromkeys(text_tables.table_names(scale), text_tables)
-    found = module.get(options.name, text_tables if options.name.startswith("rouge_") else tables)
-    _print(options.format, found.rows(options.name, scale), found.as_markdown)
+    from asum_lib.study import all_tables
+
+    print(*all_tables.export(Path(options.folder)), sep="\n")
 
 
 def _claims(options) -> None:
@@ -304,24 +316,10 @@ def _fit(options) -> int:
     return 0 if fits or not options.model else 1
 
 
-def _print(form: str, rows: list[dict], as_markdown) -> None:
-    if form == "json":
-        import json
+def _print(form: str, rows, as_markdown) -> None:
+    from asum_lib.study.all_tables import as_json
 
-        print(json.dumps(_finite(rows), indent=1, ensure_ascii=False, allow_nan=False))
-    else:
-        print(as_markdown(rows))
-
-
-def _finite(value):
-    """`value` with None for what JSON cannot say: NaN and the infinities."""
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float):
-        return float(value) if abs(value) < float("inf") else None
-    return value
+    print(as_json(rows) if form == "json" else as_markdown(rows), end="" if form == "json" else "\n")
 
 
 def _markdown(rows: list[dict], columns: tuple[str, ...]) -> str:

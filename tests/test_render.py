@@ -4,7 +4,7 @@ import re
 
 from bs4 import BeautifulSoup
 
-from asum_lib.study import render
+from asum_lib.study import render, render_ledger
 
 
 def text(shown) -> str:
@@ -79,7 +79,7 @@ def test_a_claim_shows_its_rule_and_every_comparison(add_record, tmp_path):
         add_record(size, "int8", errors=[5] * 20)
         for seed in range(3):
             add_record(size, "int8", "adalora", seed=seed, errors=[2] * 20)
-    shown = text(render.claim_evidence("A5", results=results(tmp_path)))
+    shown = text(render_ledger.claim_evidence("A5", results=results(tmp_path)))
     assert shown.startswith("reproduced")
     assert "-30.0 (-30.0 to -30.0)" in shown
 

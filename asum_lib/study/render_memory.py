@@ -18,7 +18,8 @@ from asum_lib.measure.memory import PARTS
 from asum_lib.paths import RESULTS
 from asum_lib.study import fit
 from asum_lib.study.cells import SIZES
-from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, VERDICT_COLOURS, _link, _nothing_yet, rule_note
+from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _link, _nothing_yet
+from asum_lib.study.render_ledger import VERDICT_COLOURS, rule_note
 from asum_lib.study.render_paper import _badge, _html, _table
 
 PAPER = "derkach2024"

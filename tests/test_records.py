@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -92,14 +93,14 @@ def test_a_value_that_is_not_a_number_is_never_written(add_record):
 def test_a_kill_between_samples_and_record_leaves_no_record(add_record, monkeypatch):
     path = add_record(errors=[1, 0])
     record = records.read(path)
-    write_whole = records.write_whole
+    rename = os.replace
 
-    def killed_at_the_record(target, content):
+    def killed_at_the_record(aside, target):
         if target == path:
             raise KeyboardInterrupt
-        write_whole(target, content)
+        rename(aside, target)
 
-    monkeypatch.setattr(records, "write_whole", killed_at_the_record)
+    monkeypatch.setattr(os, "replace", killed_at_the_record)
     with pytest.raises(KeyboardInterrupt):
         records.write(record, path, [{"id": "another run's"}])
     assert not path.exists()

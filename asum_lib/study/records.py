@@ -5,13 +5,16 @@ null. Reading is strict: an unknown or a missing key is refused, so that a renam
 What the numbers mean is for `measure`; which cells there are is for `cells` and `tables`.
 """
 
+import fcntl
 import gzip
 import hashlib
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -34,6 +37,8 @@ FORGETTING_EPOCH = (*EPOCH, "source_wer_pct", "source_errors", "source_words")  
 TEXT_EPOCH = ("epoch", "step", "train_loss", "dev_loss", "kept_rank_mean")
 EPOCHS = (EPOCH, FORGETTING_EPOCH, TEXT_EPOCH)  # a row of a history has the keys of one of them
 SAMPLES = ("path", "sha256", "n")
+KINDS = dict.fromkeys(("fingerprint", "table", "scale", "status"), (str, "a string")) | {"reason": (str | None, "a string or null")}
+KINDS |= dict.fromkeys(("cell", "config", "metrics"), (dict, "an object")) | {"history": (list, "a list")}
 PROVENANCE = [
     "command",
     "notebook",
@@ -140,7 +145,7 @@ def read(path) -> Record:
     except FileNotFoundError:
         raise InputError(f"{path}: no such record") from None
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+        raise InputError(f"{path}: not JSON ({error}): take it from git again, or remove it so that its cell is measured anew") from None
     return _from_dict(data, path)
 
 
@@ -151,12 +156,13 @@ def fresh(path, fingerprint: str) -> Record | None:
 
 
 def write(record: Record, path, samples: list[dict]) -> Record:
-    """Write samples, then the record, each to a temporary file that is renamed; returns the record with `samples` filled in.
+    """Write samples and record to temporary files, then rename both; returns the record with `samples` filled in.
 
-    A record that is already there is removed first, so that a kill in between leaves no record with another's samples.
+    Until both are written the record that is already there stays, so that a full disk loses nothing. It is removed before the
+    first is renamed, so that a kill in between leaves no record with another's samples. Two runs that write the same record do so
+    one after the other: the later one stays, with its own samples.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     samples_path = _samples_path(path)
     if samples:
         lines = "".join(_json(row) + "\n" for row in samples)
@@ -167,13 +173,27 @@ def write(record: Record, path, samples: list[dict]) -> Record:
     record = replace(record, samples=filled)
     text = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     _from_dict(json.loads(text), path)
-    path.unlink(missing_ok=True)
-    if packed is None:
-        samples_path.unlink(missing_ok=True)
-    else:
-        write_whole(samples_path, packed)
-    write_whole(path, text.encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path.parent), _aside(path, text.encode()) as record_aside, _aside(samples_path, packed or b"") as samples_aside:
+        path.unlink(missing_ok=True)
+        if packed is None:
+            samples_path.unlink(missing_ok=True)
+        else:
+            os.replace(samples_aside, samples_path)
+        os.replace(record_aside, path)
     return record
+
+
+def check_writable(folder) -> None:
+    """Raises `InputError` where no record can be written into `folder`: to be asked before anything is measured, not after."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"no record can be written into {folder} ({reason}): make it writable, or name another folder with results_dir") from None
 
 
 def read_samples(path) -> list[dict]:
@@ -187,6 +207,8 @@ def samples_of(record: Record, path) -> list[dict]:
     if record.samples is None:
         return []
     samples_path = Path(path).parent / record.samples["path"]
+    if samples_path.name != record.samples["path"]:
+        raise InputError(f"{path}: samples {record.samples['path']!r} must be the name of a file beside the record")
     try:
         packed = samples_path.read_bytes()
     except FileNotFoundError:
@@ -278,15 +300,42 @@ def _json(row: dict) -> str:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file in one step: a kill leaves the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _aside(path, content) as aside:
+        os.replace(aside, path)
+
+
+@contextmanager
+def _aside(path: Path, content: bytes) -> Iterator[Path]:
+    """A temporary file beside `path` with `content`, on disk when the block begins and gone when it ends."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(aside, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield aside
     finally:
-        temporary.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds a lock on `folder` while other runs that write records there wait; the kernel lets go of it when its holder is killed.
+
+    What lies aside while the lock is held was left by a killed run, and is removed. Some network file systems know no locks: then none is held.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        else:
+            for left in folder.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_keys(where, found, expected) -> None:
@@ -305,6 +354,9 @@ def _from_dict(data: dict, path: Path) -> Record:
     if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
         raise InputError(f"{path}: schema {data['schema']!r}, this code reads {SCHEMA}")
     check_keys(path, data, [field.name for field in fields(Record)])
+    for key, (kind, name) in KINDS.items():
+        if not isinstance(data[key], kind):
+            raise InputError(f"{path}: {key}: expected {name}, got {repr(data[key])[:80]}")
     params = (*PARAMS, *MORE_PARAMS) if isinstance(data["params"], dict) and set(MORE_PARAMS) & set(data["params"]) else PARAMS
     for key, allowed in {"memory_bytes": MEMORY_BYTES, "params": params, "time_s": TIME_S, "provenance": PROVENANCE}.items():
         check_keys(f"{path}: {key}", data[key], allowed)

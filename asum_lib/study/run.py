@@ -133,6 +133,8 @@ def run_cells(
         config, fingerprint = _resolve(cell, row)
         path = cell.path(results)
         work.append((cell, row, path, config, fingerprint, records.fresh(path, fingerprint)))
+    for folder in {path.parent for _, _, path, _, _, found in work if not found}:
+        records.check_writable(folder)
     too_big = _too_big([(cell, row) for cell, row, _, _, _, found in work if not found], progress)
     processes.barrier()  # every process has seen which records are there before the first is written
     result = []

@@ -5,6 +5,7 @@ Everything here reads files and builds no model with weights. Loading is `asum_l
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,6 +28,7 @@ SETTINGS = (
     "tokenizer_config.json",
     "vocab.json",
 )
+TEXT_TOKENIZERS = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model")  # one of them holds the tokens
 FLOATS = ("F64", "F32", "F16", "BF16")
 CHUNK_BYTES = 1 << 20
 
@@ -40,10 +42,32 @@ def check(folder: Path) -> None:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"checkpoint {folder}: no such folder")
-    found = faults(folder)
-    if found:
-        count = f"{len(found)} faults: " if len(found) > 1 else ""
-        raise InputError(f"checkpoint {folder}: {count}{'; '.join(found)}")
+    _refuse(folder, faults(folder))
+
+
+def check_text(folder: Path) -> None:
+    """Refuse a folder that is not a whole checkpoint of a text model (T5, mBART), in one line that names every fault found.
+
+    Without the file of its tokens transformers would make an empty tokenizer and say nothing. Weights are looked at by their headers.
+    """
+    folder, found = Path(folder), []
+    if not folder.is_dir():
+        raise InputError(f"checkpoint {folder}: no such folder")
+    _json(folder, "config.json", found, "a checkpoint folder as the Hub lays it out has one")
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        if (folder / name).exists():
+            _json(folder, name, found, "")
+    if not any((folder / name).is_file() for name in TEXT_TOKENIZERS):
+        found.append(f"no tokenizer: {', '.join(TEXT_TOKENIZERS[:-1])} or {TEXT_TOKENIZERS[-1]} must be there")
+    files = weight_files(folder)
+    if not files:
+        found.append(_no_weights(folder, {path.name for path in folder.iterdir()}))
+    for path in files:
+        if not path.is_file():
+            found.append(f"{path.name} is missing: fetch the rest")
+        elif (fault := _broken_header(path)) is not None:
+            found.append(f"{path.name}: {fault}")
+    _refuse(folder, found)
 
 
 def faults(folder: Path) -> tuple[str, ...]:
@@ -115,6 +139,12 @@ def layout(config) -> tuple[dict[str, tuple[int, ...]], set[str]]:
         model = WhisperForConditionalGeneration(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return shapes, set(getattr(model, "all_tied_weights_keys", {}))
+
+
+def _refuse(folder: Path, found: Sequence[str]) -> None:
+    if found:
+        count = f"{len(found)} faults: " if len(found) > 1 else ""
+        raise InputError(f"checkpoint {folder}: {count}{'; '.join(found)}")
 
 
 def _update(digest, path: Path) -> None:
@@ -311,10 +341,8 @@ def _read_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> str | None:
     import torch
     from safetensors import SafetensorError, safe_open
 
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        if file.read(24).startswith(b"version https://git-lfs"):
-            return "a Git LFS pointer, not the weights: fetch the file itself (git lfs pull)"
+    if (fault := _broken_header(path)) is not None:
+        return fault
     bad = []
     try:
         with safe_open(str(path), framework="pt", backend="pread") as file:  # mapped pages count until it is closed
@@ -327,9 +355,27 @@ def _read_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> str | None:
                 if not (low.isfinite() and high.isfinite()):  # both are NaN where any value is
                     bad.append(name)
     except (SafetensorError, OSError) as error:
-        reason = str(error).removeprefix("Error while deserializing header: ").splitlines()[0]
-        return f"cut off or damaged ({size} bytes; {reason}): fetch it again"
+        return _damaged(path, error)
     return f"{_few(bad)} with values that are NaN or infinite: such a model writes nothing of use; take another checkpoint" if bad else None
+
+
+def _broken_header(path: Path) -> str | None:
+    """What is wrong with a weight file by its header, which says how long the file must be; takes milliseconds at any size."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with open(path, "rb") as file:
+            if file.read(24).startswith(b"version https://git-lfs"):
+                return "a Git LFS pointer, not the weights: fetch the file itself (git lfs pull)"
+        with safe_open(str(path), framework="pt", backend="pread"):
+            return None
+    except (SafetensorError, OSError) as error:
+        return _damaged(path, error)
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    reason = str(error).removeprefix("Error while deserializing header: ").splitlines()[0]
+    return f"cut off or damaged ({path.stat().st_size} bytes; {reason}): fetch it again"
 
 
 def _few(names: list[str], shown: int = 3) -> str:

@@ -63,9 +63,13 @@ class _Work:
 
     @cached_property
     def checksum(self) -> str | None:
-        from asum_lib.models.loading import checksum
+        from asum_lib.models.checkpoint import check_text
+        from asum_lib.models.loading import checksum, folder_of
 
-        return checksum(self.where, everything=True) if self.where else None
+        if not self.where:
+            return None
+        check_text(folder_of(self.where))
+        return checksum(self.where, everything=True)
 
     @cached_property
     def note(self) -> str | None:
@@ -104,6 +108,8 @@ def run_text_cells(
         config, fingerprint = _resolve(cell, known)
         path = cell.path(results)
         work.append((cell, known, path, config, fingerprint, records.fresh(path, fingerprint)))
+    for folder in {path.parent for _, _, path, _, _, found in work if not found}:
+        records.check_writable(folder)
     processes.barrier()
     result = []
     for number, (cell, known, path, config, fingerprint, found) in enumerate(work, start=1):

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from asum_lib.corpora import Corpus, materialize, read_audio
+from asum_lib.corpora.manifest import beside, made, refuse
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import REPOSITORY, cache
@@ -65,8 +66,7 @@ def load(split: str, progress: Callable[[str], None] = lambda line: None) -> Cor
     """The strings of a split as a corpus, made on first use and cached; `InputError` where FSDD is nowhere to be found."""
     digest = fingerprint(split)
     folder = cache() / "corpora" / f"digits-{split}-{digest[:12]}"
-    made = (folder / "manifest.jsonl").is_file()
-    audio = {} if made else take_files(source())
+    audio = {} if made(folder) else take_files(source())
     spoken = ((string.id, *speak(string, audio)) for string in strings(split))
     return materialize(folder, "digits", split, digest, spoken, progress)
 
@@ -120,11 +120,8 @@ def source() -> Path:
 def take_files(folder: Path) -> dict[str, Path]:
     """All 3,000 takes by name, from a folder with `manifest.jsonl` or from the original `recordings/{digit}_{speaker}_{take}.wav`."""
     manifest = folder / "manifest.jsonl"
-    if manifest.is_file():
-        entries = map(json.loads, manifest.read_text(encoding="utf-8").splitlines())
-        files = {entry["id"]: folder / entry["audio"] for entry in entries}
-    else:
-        files = {path.stem: path for path in (*folder.glob("*.wav"), *folder.glob("recordings/*.wav"))}
+    recordings = (*folder.glob("*.wav"), *folder.glob("recordings/*.wav"))
+    files = _listed(manifest) if manifest.is_file() else {path.stem: path for path in recordings}
     missing = [name for name in _grid() if name not in files or not files[name].is_file()]
     if missing:
         raise InputError(
@@ -169,6 +166,25 @@ def _loudness(samples: np.ndarray) -> np.ndarray:
     frame = SAMPLE_RATE_HZ // 100
     frames = np.pad(samples, (0, -len(samples) % frame)).reshape(-1, frame)
     return np.sqrt(np.mean(frames**2, axis=1))
+
+
+def _listed(manifest: Path) -> dict[str, Path]:
+    """The takes of a manifest by name, each a file beside it."""
+    files, faults, root = {}, [], manifest.parent.resolve()
+    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            name, shown = entry["id"], entry["audio"]
+        except (ValueError, KeyError, TypeError):
+            name = shown = None
+        if not isinstance(name, str) or not isinstance(shown, str):
+            faults.append(f"line {number}: an object with id and audio is needed")
+            continue
+        files[name], fault = beside(shown, root)
+        if fault:
+            faults.append(f"line {number}: {fault}")
+    refuse(manifest, faults)
+    return files
 
 
 def _fetch(url: str, path: Path, progress: Callable[[str], None]) -> None:

@@ -8,7 +8,10 @@ the frames before that tail are kept, which is lossless and a third of the bytes
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -18,10 +21,12 @@ import numpy as np
 
 from asum_lib.corpora import Corpus
 from asum_lib.corpora.audio import windows
+from asum_lib.corpora.manifest import remove_left
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.paths import cache
 
 _BATCH = 64
+_PIECE = 1 << 24  # values
 _VERSION = 1  # of what is kept: raised when the cutting of windows, or this module, changes a value
 _LIBRARIES = ("numpy", "soundfile", "soxr", "torch", "transformers")  # that a value passes through
 
@@ -67,23 +72,50 @@ class Features:
 
 
 def log_mel(corpus: Corpus, extractor, progress: Callable[[str], None] = lambda line: None) -> Features:
-    """The features of `corpus` by a `WhisperFeatureExtractor`, from the cache or computed and cached, whole or not at all."""
+    """The features of `corpus` by a `WhisperFeatureExtractor`, from the cache or computed and cached, whole or not at all.
+
+    What was damaged on disk since it was computed is found by its checksum, and computed anew.
+    """
     recipe = json.dumps([corpus.fingerprint, extractor.to_dict(), _VERSION, [version(name) for name in _LIBRARIES]], sort_keys=True, default=str)
     folder = cache() / "features" / f"{corpus.name}-{corpus.split}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
-    if not (folder / "index.npz").is_file():
+    features = _read(folder)
+    if features is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_left(folder)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
             work = Path(temporary) / folder.name
             work.mkdir()
             _compute(corpus, extractor, work, progress)
+            if folder.exists() and _read(folder) is None:
+                progress(f"{corpus.name} {corpus.split}: the log-mel features in {folder} were damaged and are computed anew")
+                shutil.rmtree(folder)
             try:
                 os.rename(work, folder)
             except OSError:  # another process made the same features meanwhile
                 if not (folder / "index.npz").is_file():
                     raise
-    with np.load(folder / "index.npz") as index:
+        features = _read(folder)
+    return features
+
+
+def _read(folder: Path) -> Features | None:
+    """The features in `folder`; None where there are none, or not those that were written."""
+    try:
+        with np.load(folder / "index.npz") as index:
+            parts = {name: index[name] for name in ("starts", "kept", "tails", "utterances")}
+            shape, checksum = tuple(index["shape"].tolist()), int(index["crc32"])
         values = np.memmap(folder / "values.f32", dtype=np.float32, mode="r")
-        return Features(values, **{name: index[name] for name in ("starts", "kept", "tails", "utterances")}, shape=tuple(index["shape"].tolist()))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return Features(values, **parts, shape=shape) if _crc32(values) == checksum else None
+
+
+def _crc32(values: np.ndarray) -> int:
+    """Of all bytes, read in pieces of 64 MB."""
+    found = 0
+    for start in range(0, len(values), _PIECE):
+        found = zlib.crc32(values[start : start + _PIECE], found)
+    return found
 
 
 def _compute(corpus: Corpus, extractor, folder: Path, progress: Callable[[str], None]) -> None:
@@ -111,6 +143,7 @@ def _compute(corpus: Corpus, extractor, folder: Path, progress: Callable[[str], 
         tails=np.array(tails, dtype=np.float32),
         utterances=np.array(owners, dtype=np.int64),
         shape=shape,
+        crc32=np.int64(_crc32(np.memmap(folder / "values.f32", dtype=np.float32, mode="r"))),
     )
 
 

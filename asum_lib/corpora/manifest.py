@@ -14,7 +14,9 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,6 +34,7 @@ SPLITS = ("train", "dev", "test")
 FAULTS_SHOWN = 20
 _DURATION_TOLERANCE_S = 0.1
 _LONGEST_ID = 200  # characters
+_LEFT_S = 86_400  # no corpus takes a day to make
 _DECODED = 1  # raise it when the checks of `audio` find more: every corpus is decoded anew
 
 
@@ -136,12 +139,16 @@ def refuse(what: object, faults: list[str]) -> None:
 def materialize(
     folder: Path, name: str, split: str, fingerprint: str, takes: Iterable[tuple[str, str, np.ndarray]], progress=lambda line: None
 ) -> Corpus:
-    """Write `(id, text, samples)` takes as a manifest folder, whole or not at all, and read it back; a no-op where it exists."""
+    """Write `(id, text, samples)` takes as a manifest folder, whole or not at all, and read it back; a no-op where it exists.
+
+    A folder that was damaged since it was made (lines that are cut, audio that is not there or empty) is made anew.
+    """
     import soundfile
 
-    manifest = folder / "manifest.jsonl"
-    if not manifest.is_file():
+    utterances = made(folder)
+    if utterances is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_left(folder)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
             work = Path(temporary) / folder.name
             (work / "audio").mkdir(parents=True)
@@ -151,10 +158,30 @@ def materialize(
                 lines.append({"id": identity, "audio": f"audio/{identity}.flac", "text": text, "duration_s": len(samples) / SAMPLE_RATE_HZ})
                 if number % 500 == 0:
                     progress(f"{name} {split}: {number} utterances made")
+            if folder.exists() and made(folder) is None:
+                progress(f"{name} {split}: {folder} was damaged and is made anew")
+                shutil.rmtree(folder)
             publish(work, folder, lines)
-    entries = map(json.loads, manifest.read_text(encoding="utf-8").splitlines())
-    utterances = (Utterance(entry["id"], folder / entry["audio"], entry["text"], entry["duration_s"]) for entry in entries)
-    return Corpus(name, split, fingerprint, tuple(utterances))
+        utterances = made(folder)
+    return Corpus(name, split, fingerprint, utterances)
+
+
+def made(folder: Path) -> tuple[Utterance, ...] | None:
+    """The utterances of a folder that `materialize` made; None where there is none, or it is damaged."""
+    try:
+        lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+        entries = [json.loads(line) for line in lines]
+        utterances = tuple(Utterance(entry["id"], folder / entry["audio"], entry["text"], entry["duration_s"]) for entry in entries)
+        return utterances if utterances and all(utterance.audio.stat().st_size for utterance in utterances) else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def remove_left(folder: Path) -> None:
+    """Remove the temporary folders that killed runs left beside `folder` while they made it, once they are a day old."""
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        if time.time() - left.stat().st_mtime > _LEFT_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def publish(work: Path, folder: Path, lines: list[dict]) -> None:
@@ -278,13 +305,13 @@ def _line(number: int, raw: bytes, root: Path) -> tuple[str | None, _Line | None
         if not _filled(shown) or not _encodable(shown):
             faults.append(f"audio is {_short(shown)}: the path of a file beside the manifest is needed")
         else:
-            audio, fault = _beside(shown, root)
+            audio, fault = beside(shown, root)
             faults += [fault] if fault else []
     return identity, None if faults else _Line(number, identity, audio, shown, text, normalized, split, stated_s), faults
 
 
-def _beside(shown: str, root: Path) -> tuple[Path | None, str | None]:
-    """The file that `shown` names under `root`, or what is wrong with it."""
+def beside(shown: str, root: Path) -> tuple[Path, str | None]:
+    """The file that `shown` names under `root`, a resolved path, links followed; and what is wrong with it, None where nothing is."""
     fault, audio = None, root / shown
     try:
         audio = audio.resolve()
@@ -294,6 +321,8 @@ def _beside(shown: str, root: Path) -> tuple[Path | None, str | None]:
             fault = f"is {'a folder' if audio.is_dir() else 'not there'}: an audio file is needed"
         elif not audio.stat().st_size:
             fault = "is empty (0 bytes): copy the file anew"
+    except ValueError:
+        fault = "is no path: it has a NUL in it"
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         fault = f"cannot be read ({getattr(error, 'strerror', None) or 'a link to itself'})"
     return audio, fault and f"{_short(shown)} {fault}"

@@ -25,12 +25,11 @@ import json
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from asum_lib.corpora.audio import AudioError, duration_s
-from asum_lib.corpora.manifest import SPLITS, Corpus, publish, read_manifest, refuse, remember
+from asum_lib.corpora.manifest import SPLITS, Corpus, publish, read_manifest, refuse, remember, remove_left
 from asum_lib.errors import InputError
 from asum_lib.paths import cache
 
@@ -52,7 +51,6 @@ _SPLIT_WORDS |= {"test": "test", "eval": "test", "evaluation": "test"}
 _MAGIC = {b"fLaC": ".flac", b"RIFF": ".wav", b"OggS": ".ogg", b"ID3": ".mp3", b"FORM": ".aiff"}
 _UNPACKED = 1  # raise it when rows are unpacked to something else
 _BATCH_ROWS = 8
-_LEFT_S = 86_400  # no unpacking takes a day
 
 
 def load_hub(name: str, snapshot: Path, split: str, progress: Callable[[str], None] = lambda line: None) -> Corpus:
@@ -168,9 +166,7 @@ def _need_space(what: str, folder: Path, needed_bytes: int) -> None:
 
 def _unpack(name: str, root: Path, shards: list[Path], columns: dict, split: str, folder: Path, progress: Callable[[str], None]) -> None:
     """Write the rows as a manifest folder, whole or not at all; every audio file is decoded on the way."""
-    for left in folder.parent.glob(f".{folder.name}-*"):  # by a run that was killed
-        if time.time() - left.stat().st_mtime > _LEFT_S:
-            shutil.rmtree(left, ignore_errors=True)
+    remove_left(folder)
     lines, faults, seen, silent, digest = [], [], {}, 0, hashlib.sha256()
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         work = Path(temporary) / folder.name

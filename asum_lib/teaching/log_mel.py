@@ -16,6 +16,7 @@ from functools import cache
 import numpy as np
 
 from asum_lib.corpora import SAMPLE_RATE_HZ, howto
+from asum_lib.teaching.worked import quiet
 
 FRAME_SAMPLES = 400  # 25 ms
 HOP_SAMPLES = 160  # 10 ms
@@ -106,6 +107,7 @@ def features(samples: np.ndarray, hop_samples: int = HOP_SAMPLES, window_samples
 
 def whisper_features(samples: np.ndarray, ladder: bool = False) -> np.ndarray:
     """(80, frames) by transformers' `WhisperFeatureExtractor`: of the real sizes, or of this study's `ladder`."""
+    quiet()
     from transformers import WhisperFeatureExtractor
 
     from asum_lib.models import ladder as mini
@@ -142,6 +144,7 @@ def encoder_lengths(values: np.ndarray, size: str = "tiny") -> tuple[int, int, i
 
 def tokens(text: str, size: str = "tiny") -> list[str]:
     """The pieces that a mini model's decoder is to write for a text, special tokens included."""
+    quiet()
     from asum_lib.models import ladder, loading
 
     tokenizer, _ = loading.load_parts(str(ladder.checkpoint(size)))
@@ -190,6 +193,7 @@ def _corners_hz(bins: int) -> np.ndarray:
 
 @cache
 def _speech(size: str):
+    quiet()
     from asum_lib.models import ladder, loading
 
     return loading.load(str(ladder.checkpoint(size)), "fp32", scale="mini")

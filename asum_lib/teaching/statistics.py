@@ -166,10 +166,10 @@ def plot_coverage(data: Sequence[tuple[str, Coverage]]) -> object:
         positions = range(len(found.values))
         axis.errorbar(positions, found.held_pct, yerr=2 * np.array(found.error_pct), fmt="o", color=colour, capsize=3)
         axis.axhline(100 * stats.LEVEL, color=figures.COLOURS[7], linestyle="--", linewidth=1)
-        axis.set(title=title, xlabel=found.varied, ylim=(45, 102))
+        axis.set(title=title, xlabel=found.varied, xlim=(-0.4, len(found.values) - 0.4), ylim=(40, 102))
         axis.set_xticks(positions, [str(value) for value in found.values])
         for position, held in zip(positions, found.held_pct, strict=True):
-            axis.annotate(f"{held:.0f}", (position, held), xytext=(6, -3), textcoords="offset points")
+            axis.annotate(f"{held:.0f}", (position, held), xytext=(7, -11), textcoords="offset points")
         shares = ", ".join(f"{value}: {held:.0f} per cent" for value, held in zip(found.values, found.held_pct, strict=True))
         said.append(f"{title}, by number of {found.varied}: {shares}")
     axes[0].set_ylabel("intervals that hold the truth, %")

@@ -93,12 +93,8 @@ def show_costs(reference: str, hypothesis: str) -> object:
 def show_alignment(reference: str, hypothesis: str) -> object:
     """The two texts under each other, with a letter for every error: S, D or I."""
     steps = alignment(reference.split(), hypothesis.split())
-    lines = [
-        ["reference", *(step.reference or "·" for step in steps)],
-        ["hypothesis", *(step.hypothesis or "·" for step in steps)],
-        ["error", *(SIGNS[step.kind] for step in steps)],
-    ]
-    return table([""] * (len(steps) + 1), lines)
+    titles = ["reference", *(step.reference or "·" for step in steps)]
+    return table(titles, [["hypothesis", *(step.hypothesis or "·" for step in steps)], ["error", *(SIGNS[step.kind] for step in steps)]])
 
 
 def pooling(record_path: Path = RECORD) -> Pooling:

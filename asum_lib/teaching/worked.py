@@ -1,6 +1,8 @@
 """Worked examples on a page: a value by hand held against the library's, and tables with marked cells. Knows no measure."""
 
 import html
+import importlib
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 
 from asum_lib.errors import InputError
@@ -26,6 +28,13 @@ def check(statements: Mapping[str, bool]) -> None:
     for statement, holds in statements.items():
         if not holds:
             raise InputError(f"the page says that {statement}, and it does not hold")
+
+
+def quiet() -> None:
+    """Keeps off a page what tqdm says, once, when transformers imports it: that a notebook's widget is missing, which nothing here uses."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        importlib.import_module("tqdm.auto")
 
 
 def table(titles: Sequence[str], lines: Sequence[Sequence], caption: str = "") -> object:

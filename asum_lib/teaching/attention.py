@@ -128,19 +128,13 @@ def _forward(take, size: str, **more):
     return output, tokens, len(audio) / SAMPLE_RATE_HZ
 
 
-def code_takes(split: str, count: int, window_s: float = 4.0) -> list:
-    """The first takes of the target that say a code digit by digit and fit the window: digits that no decoder can guess."""
-    from asum_lib.corpora import SAMPLE_RATE_HZ, howto
+def code_takes(split: str, count: int) -> list:
+    """The first takes of the target that say a code digit by digit: digits that no decoder can guess."""
+    from asum_lib.corpora import howto
 
     codes = {document.id: document.slots["code"] for document in howto.documents("target", split) if "code" in document.slots}
-    found = []
-    for take in howto.takes("target", split):
-        code = codes.get(take.id.rpartition("-")[0])
-        if code and f" {code}" in take.text and len(howto.speak(take)) <= window_s * SAMPLE_RATE_HZ:
-            found.append(take)
-        if len(found) == count:
-            break
-    return found
+    said = [take for take in howto.takes("target", split) if f" {codes.get(take.id.rpartition('-')[0])}" in take.text]
+    return said[:count]
 
 
 def opening_takes(split: str, count: int) -> list:

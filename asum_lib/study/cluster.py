@@ -26,7 +26,7 @@ from asum_lib.study.text_cells import SYSTEMS, TABLE_OF, TextCell, planned_text
 
 # --- What a job asks for
 
-PROCESS_BYTES = 2 * 10**9  # the processes of a job without a model: the workflow's, papermill, a kernel with PyTorch and transformers
+PROCESS_BYTES = 15 * 10**8  # a job without its model: the workflow twice, papermill, a kernel with PyTorch and transformers (1.2 GB were seen)
 GPU_PROCESS_BYTES = 8 * 10**9  # the same with CUDA's libraries, batches that are made ahead, and a corpus of texts
 MARGIN = 1.25  # on bytes
 MINUTES_MARGIN = 3  # on measured seconds of another machine, and on derived ones

@@ -24,7 +24,7 @@ ALONE := $(if $(shell command -v flock),flock --nonblock --close --conflict-exit
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) --scheduler greedy --nolock --rerun-incomplete \
 	--rerun-triggers mtime input --quiet host reason rules --keep-going --show-failed-logs
 
-.PHONY: help env study test bench book lint lock clean
+.PHONY: help env study test bench book pdf lint lock clean
 
 help:  ## say what the targets do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1 \2/' | awk '{printf "%s %-7s", $$1, $$2; $$1=$$2=""; print}'
@@ -47,6 +47,10 @@ study: env  ## run every notebook at mini scale, then build and check the book i
 book: env  ## build and check the book anew, after the notebooks that have not run yet
 	@mkdir -p build
 	$(ALONE) $(SNAKEMAKE) --forcerun book -- book
+
+pdf: env  ## print the built book into _build/pdf/book.pdf, with the Chromium that is here
+	test -f _build/html/index.html || $(MAKE) study
+	$(BIN)/python .ci/book_pdf.py _build/html _build/pdf/book.pdf
 
 test: env  ## run the tests
 	$(BIN)/pytest -n $(JOBS) --dist worksteal

@@ -101,10 +101,19 @@ def test_every_import_is_a_direct_dependency():
     """What is imported must not be there by luck, as the dependency of a dependency."""
     direct = {canonicalize_name(requirement.name) for requirement in needed()}
     owners = importlib.metadata.packages_distributions()
-    own = {"asum_lib", "check_book", "check_browser", *(path.stem for folder in ("tests", "bench") for path in (REPOSITORY / folder).glob("*.py"))}
+    own = {"asum_lib", "book_pdf", "check_book", "check_browser", *(path.stem for folder in ("tests", "bench") for path in (REPOSITORY / folder).glob("*.py"))}
     stray = {
         name: sorted(files)
         for name, files in imports().items()
         if name not in sys.stdlib_module_names and name not in own and not {canonicalize_name(owner) for owner in owners.get(name, [])} & direct
     }
     assert stray == {}
+
+
+def test_binder_has_the_locked_versions_of_what_the_code_imports_and_no_more():
+    environment = yaml.safe_load((REPOSITORY / "binder" / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    pins = {canonicalize_name(Requirement(line).name): str(Requirement(line).specifier) for line in environment[-1]["pip"]}
+    assert pins == {name: f"=={locked()[name]}" for name in pins}
+    not_for_reading = {"torch", "docutils", "jupyter-book", "snakemake"}  # PyTorch is conda's there
+    assert set(pins) == {canonicalize_name(Requirement(line).name) for line in project()["dependencies"]} - not_for_reading
+    assert any(isinstance(entry, str) and entry.startswith("pytorch-cpu") for entry in environment)

@@ -19,8 +19,9 @@ export PYTHONNOUSERSITE := 1
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# One study at a time in a folder. The kernel lets go of the lock when its holder is killed, so nothing needs unlocking by hand.
-ALONE := $(if $(shell command -v flock),flock --nonblock --close --conflict-exit-code 75 build/.lock,)
+# One study at a time in a folder. The recipe's shell holds the lock, and no job: it is let go of when the last of the run has ended, and by
+# the kernel when the run is killed, so nothing needs unlocking by hand.
+ALONE := exec 9>build/.lock; ! command -v flock >/dev/null || flock --nonblock 9 || { echo "another make study is running in this folder" >&2; exit 75; };
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) --scheduler greedy --nolock --rerun-incomplete \
 	--rerun-triggers mtime input --quiet host reason rules --keep-going --show-failed-logs
 
@@ -41,12 +42,12 @@ $(STAMP): requirements.lock pyproject.toml
 
 study: env  ## run every notebook at mini scale, then build and check the book in _build/html
 	@mkdir -p build
-	$(ALONE) bash -c '$(SNAKEMAKE) notebooks && $(SNAKEMAKE) all' || { status=$$?; [ $$status -ne 75 ] || echo "another make study is running in this folder" >&2; exit $$status; }
+	$(ALONE) { $(SNAKEMAKE) notebooks && $(SNAKEMAKE) all; } 9>&-
 	@echo "The book is in _build/html/index.html"
 
 book: env  ## build and check the book anew, after the notebooks that have not run yet
 	@mkdir -p build
-	$(ALONE) $(SNAKEMAKE) --forcerun book -- book
+	$(ALONE) { $(SNAKEMAKE) --forcerun book -- book; } 9>&-
 
 pdf: env  ## print the built book into _build/pdf/book.pdf, with the Chromium that is here
 	test -f _build/html/index.html || $(MAKE) study

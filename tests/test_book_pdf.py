@@ -28,7 +28,8 @@ def test_pages_are_printed_with_an_outline_and_links_to_where_the_book_is_publis
     for name, title in (("book/index", "The book"), ("book/a", "First"), ("notebooks/b", "Second")):
         page = tmp_path / "html" / f"{name}.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(f"<meta charset='utf-8'><title>{title} — asum</title><h1>{title}</h1><p>Text of it <a href='../book/a.html'>there</a></p>", encoding="utf-8")
+        head = f"<meta charset='utf-8'><title>{title} — asum</title>"
+        page.write_text(f"{head}<h1>{title}</h1><p>Text of it <a href='../book/a.html'>there</a></p>", encoding="utf-8")
     monkeypatch.setattr(book_pdf.yaml, "safe_load", lambda text: TOC | {"title": "x", "html": {"baseurl": "https://example.org/asum/"}})
     assert book_pdf.main([str(tmp_path / "html"), str(tmp_path / "pdf" / "book.pdf")]) == 0
     printed = PdfReader(tmp_path / "pdf" / "book.pdf")

@@ -91,3 +91,8 @@ def test_what_is_measured_beside_the_grid_moves_no_page(add_record, tmp_path):
     add_record("tiny", "int8", "lora", errors=[0] * 20)
     after = [text(view(results=results(tmp_path))) for view in (render.main_table, render.findings, render.plot_bytes, render.ladder_table)]
     assert after == before
+
+
+def test_the_pareto_front_is_what_nothing_beats_in_both():
+    rows = [{"weights_bytes": size, "value": value} for size, value in ((3, 10.0), (1, 30.0), (2, 40.0), (4, 10.0), (3, 12.0), (5, 9.0))]
+    assert [(row["weights_bytes"], row["value"]) for row in render.pareto_front(rows)] == [(1, 30.0), (3, 10.0), (5, 9.0)]

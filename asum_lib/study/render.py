@@ -384,19 +384,28 @@ def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = 
             capsize=2,
             label=configuration_name(line[0]["cell"]),
         )
+    best = pareto_front(rows)
+    shown = [(row["weights_bytes"] / 1e6, row["value"]) for row in best]
+    axes[0].step(*zip(*shown, strict=True), where="post", color=figures.GREY, linestyle="--", linewidth=1.5, zorder=0, label="Pareto front")
     axes[0].set_xscale("log")
     axes[0].set_xticks(BYTES_TICKS_MB, [f"{tick:g}" for tick in BYTES_TICKS_MB])
     axes[0].minorticks_off()
     axes[0].set(xlabel="weights, MB (log scale)", ylabel="WER, %")
     axes[0].set_ylim(bottom=0)
     figures.legend(figure, axes)
-    best = min(rows, key=lambda row: row["value"], default=None)
-    said = (
-        f" Lowest: {best['cell']['size']} {configuration_name(best['cell'])}, {best['value']:.1f} % at {best['weights_bytes'] / 1e6:.2f} MB."
-        if best
-        else ""
+    front = "; ".join(
+        f"{row['cell']['size']} {configuration_name(row['cell'])} {row['value']:.1f} % at {row['weights_bytes'] / 1e6:.2f} MB" for row in best
     )
-    return figures.show(figure, f"Word error rate against bytes of weights, {len(rows)} cells." + said)
+    return figures.show(figure, f"Word error rate against bytes of weights, {len(rows)} cells. Nothing is both smaller and better than: {front}.")
+
+
+def pareto_front(rows: list[dict]) -> list[dict]:
+    """The rows that no other beats in both bytes of weights and error rate, smallest first; by their values, whatever their intervals."""
+    front = []
+    for row in sorted(rows, key=lambda row: (row["weights_bytes"], row["value"])):
+        if not front or row["value"] < front[-1]["value"]:
+            front.append(row)
+    return front
 
 
 def _nothing_yet() -> object:

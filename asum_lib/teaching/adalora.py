@@ -287,7 +287,7 @@ def plot_ranks(active: Run, inactive: Run, histories: Mapping[str, Mapping[int, 
     right.plot(schedule, color=figures.COLOURS[0], linewidth=0.8, label="budget over modules")
     for (label, history), colour, marker in zip(histories.items(), (figures.COLOURS[0], figures.GREY), "os", strict=False):
         right.plot(list(history), list(history.values()), color=colour, linestyle="none", marker=marker, label=label)
-    right.set(xlabel="step", ylabel="mean rank kept", title="the study's runs", ylim=(0, None))
+    right.set(xlabel="step", ylabel="mean rank kept", title="the study's runs", ylim=(0, 1.08 * max(schedule)))
     right.legend(frameon=False, fontsize=7, loc="lower right")
     said = ", ".join(f"{name} ends at {rank} and needs {NEEDED[name]}" for name, rank in active.at_end.items())
     ends = "; ".join(f"{label}: {history[min(history)]:.0f} at first, {history[max(history)]:.0f} at the end" for label, history in histories.items())

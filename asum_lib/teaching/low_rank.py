@@ -4,7 +4,9 @@ A matrix has shape (out, in) as in `torch.nn.Linear`; an update of rank r is B A
 The update of a real model comes from a short fit of the study's small T5, the learning rates from the study's records.
 """
 
+import importlib
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -186,8 +188,8 @@ class FirstStep:
         return float(np.sqrt((self.update**2).mean()))
 
 
-def trained_parameters(method: str, rank: int, out: int = 512, into: int = 768) -> int:
-    """Numbers that PEFT trains for one linear layer (out, in) without a bias; for `full` the layer's own."""
+def trained_parameters(method: str, rank: int = 16, out: int = 512, into: int = 768) -> int:
+    """Numbers that PEFT trains for one linear layer (out, in) without a bias; for `full` the layer's own, whatever the rank."""
     return sum(parameter.numel() for parameter in _layer(method, rank, None, out, into, False).parameters() if parameter.requires_grad)
 
 
@@ -246,8 +248,11 @@ def _layer(method: str, rank: int, alpha: int | None, out: int, into: int, rslor
 
 
 def quiet() -> None:
-    """bitsandbytes says at its import, which PEFT does, that it lacks a kernel for 4-bit products: not used here."""
+    """Nothing on a page of what PEFT's imports say: bitsandbytes lacks a kernel for 4-bit products, and tqdm a widget, neither used here."""
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        importlib.import_module("tqdm.auto")
 
 
 # The learning rates of the study --------------------------------------------------------------------------------------

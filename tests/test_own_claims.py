@@ -1,6 +1,7 @@
 """Claims of one's own: a file that is right is judged, a mistake in it is one clear line."""
 
 import copy
+import re
 
 import pytest
 import yaml
@@ -78,6 +79,15 @@ def test_the_shipped_example_is_registered_and_testable():
     for judged in claims.judge(file=SHIPPED):
         assert judged["verdict"] not in ("not testable", "inconclusive") or judged["evidence"]
         assert "not registered" not in judged["rule_standing"]
+
+
+def test_the_example_of_the_readme_is_judged(tmp_path):
+    blocks = re.findall(r"```\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    [block] = [block for block in blocks if "rule_text:" in block]
+    path = tmp_path / "mine.yaml"
+    path.write_text(SHIPPED.read_text(encoding="utf-8") + block, encoding="utf-8")
+    first, second = claims.judge(file=path)
+    assert (first["claim"], second["claim"], len(second["evidence"])) == ("R1", "R2", 1)
 
 
 def wrong(change):

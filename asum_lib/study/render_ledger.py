@@ -28,20 +28,42 @@ def claims_overview(results: Path = RESULTS, testable_only: bool = False, file=N
         testable = [claim for claim in by_scale if claim["verdict"] != "not testable"] or [first]
         why = "; ".join(dict.fromkeys(f"{claim['scale']}: {claim['reason'] or ''}" for claim in testable))
         badges = [_badge(first["verdict"], VERDICT_COLOURS) if first["scale"] != "paper" else "", _badge(by_scale[-1]["verdict"], VERDICT_COLOURS)]
-        fields = [first["claim"], html.escape(first["text"]), *badges, html.escape(why), f'<span title="{html.escape(first["rule_standing"])}">{html.escape(first["rule_standing"].partition(" (")[0])}</span>']
+        fields = [
+            first["claim"],
+            html.escape(first["text"]),
+            *badges,
+            html.escape(why),
+            f'<span title="{html.escape(first["rule_standing"])}">{html.escape(first["rule_standing"].partition(" (")[0])}</span>',
+        ]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     titles = ("", "the claim", *(f"scale {scale}" for scale in SCALES), "why", "its rule")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table asum-claims"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 
-def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS, file=None) -> object:
+def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS) -> object:
     """One claim: its rule in words and when it was written, its verdict, and every comparison behind it with interval and corrected p."""
     from IPython.display import HTML
 
     from asum_lib.study import claims
 
-    [claim] = claims.judge(scale, results, file, only=identity)
+    [claim] = claims.judge(scale, results, only=identity)
+    return HTML(_evidence(claim))
+
+
+def file_evidence(file, scale: str = "mini", results: Path = RESULTS) -> object:
+    """`claim_evidence` of every claim of a file of one's own."""
+    from IPython.display import HTML
+
+    from asum_lib.study import claims
+
+    judged = claims.judge(scale, results, file)
+    return HTML("".join(f"<h3>{html.escape(claim['claim'])}: {html.escape(claim['text'])}</h3>{_evidence(claim)}" for claim in judged))
+
+
+def _evidence(claim: dict) -> str:
+    from asum_lib.study import claims
+
     lines = []
     units = {part["unit"] for part in claim["evidence"]}
     unit = {"points": "points of WER"}.get(*units, *units) if len(units) == 1 else "value"
@@ -62,7 +84,7 @@ def claim_evidence(identity: str, scale: str = "mini", results: Path = RESULTS, 
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     body = f'<div class="asum-scroll" tabindex="0"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
     said = f"<p>{_badge(claim['verdict'], VERDICT_COLOURS)} {html.escape(claim['reason'] or '')}</p>{rule_note(claim)}"
-    return HTML(f"{said}<details><summary>The comparisons ({len(claim['evidence'])})</summary>{body}</details>" if lines else said)
+    return f"{said}<details><summary>The comparisons ({len(claim['evidence'])})</summary>{body}</details>" if lines else said
 
 
 def rule_note(claim: dict) -> str:

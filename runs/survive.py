@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=20261125)
+    parser.add_argument("--reference", type=Path, help="results folder of an earlier undisturbed run with this seed, instead of a new one")
     parser.add_argument("--longest-s", type=float, default=120.0, help="the last moment at which a run is killed")
     options = parser.parse_args()
     folder, draw = options.folder.resolve(), random.Random(options.seed)
@@ -52,12 +53,15 @@ def main() -> int:
     removed = sorted({path for picked in rounds for path in picked})
     say(f"{len(removed)} records of {len(quick)} tables are at stake; seed {options.seed}")
 
-    remove(folder, removed)
-    start = time.monotonic()
-    if status := study(folder, folder / "build" / "undisturbed.log").wait():
-        return fail(f"the undisturbed run ended with status {status}: see {folder}/build/undisturbed.log")
-    say(f"undisturbed: done in {time.monotonic() - start:.0f} s")
-    reference = {path: essence(folder / path) for path in removed}
+    if options.reference:
+        reference = {path: essence(options.reference.resolve().parent / path) for path in removed}
+    else:
+        remove(folder, removed)
+        start = time.monotonic()
+        if status := study(folder, folder / "build" / "undisturbed.log").wait():
+            return fail(f"the undisturbed run ended with status {status}: see {folder}/build/undisturbed.log")
+        say(f"undisturbed: done in {time.monotonic() - start:.0f} s")
+        reference = {path: essence(folder / path) for path in removed}
 
     restore(folder)
     faults, done = [], 0

@@ -28,6 +28,8 @@ def study(tmp_path):
             touch(cell.path(tmp_path / "results"))
     for cell in [*learning_rates.planned_rates(), *planned_search(), *(cell for name in TABLE_OF["mini"].values() for cell in planned_text(name))]:
         touch(cell.path(tmp_path / "results"))
+    for corpus in TABLE_OF["mini"]:
+        touch(tmp_path / "results" / "mini" / "corpora" / f"{corpus}-test.json")
     for path in [
         *(f"notebooks/{name}.ipynb" for name in ("whisper_quant", "learning_rates", "corpora", "peft_rouge", "memory_footprint")),
         ".ci/check_book.py",
@@ -103,6 +105,15 @@ def test_a_removed_record_of_a_text_cell_runs_its_grid_again(study):
     make_text_cell("news-ru", "mbart", method="adalora", seed=1).path(study / "results").unlink()
     (run,) = runs(dry_run(study), "peft_rouge")
     assert (run["corpus"], run["model"]) == ("news-ru", "mbart")
+
+
+def test_a_removed_record_of_what_trains_nothing_runs_its_notebooks_again(study):
+    finish(study)
+    make_text_cell("news-ru", "lead3").path(study / "results").unlink()
+    (study / "results" / "mini" / "corpora" / "howto-text-test.json").unlink()
+    output = dry_run(study)
+    assert [(run["corpus"], run["model"]) for run in runs(output, "peft_rouge")] == [("news-ru", "mbart")]
+    assert [run["corpus"] for run in runs(output, "corpora")] == ["howto-text"]
 
 
 def test_nothing_to_do_when_nothing_changed(study):

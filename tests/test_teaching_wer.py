@@ -99,6 +99,7 @@ def test_the_picture_says_both_poolings():
 def test_agreement_is_up_to_rounding():
     assert cells(worked.agree({"WER": (66.7, 200 / 3)})) == [["", "by hand", "by the library"], ["WER", "66.7", "66.7"]]
     assert cells(worked.agree({"nothing": (None, None)}))[1] == ["nothing", "none", "none"]
+    assert cells(worked.agree({"errors": (3, np.int64(3))}))[1] == ["errors", "3", "3"]
 
 
 @pytest.mark.parametrize("pair", [(66.6, 200 / 3), (66.7, None), (None, 0.0), (float("nan"), 1.0), (1.0, float("nan"))])

@@ -4,6 +4,7 @@ import html
 import importlib
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Integral
 
 from asum_lib.errors import InputError
 
@@ -13,13 +14,14 @@ MARK = "background: #0072b233; font-weight: bold; outline: 2px solid #0072b2"
 def agree(lines: Mapping[str, tuple[float | None, float | None]], decimals: int = 1) -> object:
     """{what: (by hand, by the library)} as a table; `InputError` where the two differ by more than rounding to `decimals`.
 
-    None stands for a value that does not exist, and agrees with None alone.
+    None stands for a value that does not exist, and agrees with None alone. Two whole numbers are shown without decimals.
     """
     for what, (by_hand, computed) in lines.items():
         same = by_hand is computed if None in (by_hand, computed) else abs(by_hand - computed) <= 0.5 * 10**-decimals + 1e-12
         if not same:
             raise InputError(f"{what}: {by_hand} by hand, {computed} by the library")
-    shown = [[what, *("none" if value is None else f"{value:,.{decimals}f}" for value in pair)] for what, pair in lines.items()]
+    digits = {what: 0 if all(isinstance(value, Integral) for value in pair) else decimals for what, pair in lines.items()}
+    shown = [[what, *("none" if value is None else f"{value:,.{digits[what]}f}" for value in pair)] for what, pair in lines.items()]
     return table(("", "by hand", "by the library"), shown)
 
 

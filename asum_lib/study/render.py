@@ -110,7 +110,7 @@ def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = R
         lines.append(
             {
                 "size": f"<span hidden>{PAPER_SIZES.index(cell['size']):02d}</span>{cell['size']}",
-                "configuration": configuration_name(cell),
+                "configuration": html.escape(configuration_name(cell)),
                 "WER, %": None if row["value"] is None else round(row["value"], 2),
                 "from": None if row["lo"] is None else round(row["lo"], 2),
                 "to": None if row["hi"] is None else round(row["hi"], 2),
@@ -175,7 +175,8 @@ def row_table(row) -> object:
         first = group[0][1]
         kept = first.params["kept_rank_mean"]
         train_s = sum(record.time_s["train"] or 0 for _, record in group) / len(group)
-        fields = [configuration_name(cell), wer, len(group), f"{(first.memory_bytes['weights'] or 0) / 1e3:,.0f}", first.params["trainable"] or ""]
+        fields = [html.escape(configuration_name(cell)), wer, len(group), f"{(first.memory_bytes['weights'] or 0) / 1e3:,.0f}"]
+        fields.append(first.params["trainable"] or "")
         fields += ["" if kept is None else f"{kept:.1f}", f"{train_s:.0f}" if train_s else ""]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     head = "".join(
@@ -212,7 +213,7 @@ def example(row, position: int = 0) -> object:
     identity = sorted(next(iter(by_name.values())), key=lambda identity: (-spread(identity), identity))[position]
     reference = next(iter(by_name.values()))[identity]["reference"]
     lines = [f"<tr><th>spoken</th><td>{html.escape(reference)}</td></tr>"]
-    lines += [f"<tr><th>{name}</th><td>{_marked(reference, rows[identity]['hypothesis'])}</td></tr>" for name, rows in by_name.items()]
+    lines += [f"<tr><th>{html.escape(name)}</th><td>{_marked(reference, rows[identity]['hypothesis'])}</td></tr>" for name, rows in by_name.items()]
     return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table">{"".join(lines)}</table></div>')
 
 

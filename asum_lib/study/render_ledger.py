@@ -29,7 +29,7 @@ def claims_overview(results: Path = RESULTS, testable_only: bool = False, file=N
         why = "; ".join(dict.fromkeys(f"{claim['scale']}: {claim['reason'] or ''}" for claim in testable))
         badges = [_badge(first["verdict"], VERDICT_COLOURS) if first["scale"] != "paper" else "", _badge(by_scale[-1]["verdict"], VERDICT_COLOURS)]
         fields = [
-            first["claim"],
+            html.escape(first["claim"]),
             html.escape(first["text"]),
             *badges,
             html.escape(why),

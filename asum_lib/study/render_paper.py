@@ -65,7 +65,8 @@ def _measured_line(row: dict) -> list:
     weights = "" if row["weights_bytes"] is None else f"{row['weights_bytes'] / 1e6:,.0f}"
     status = html.escape(row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}")
     state = _badge("calibrated", STATE_COLOURS) if row["caveat"] is None else html.escape(row["caveat"])
-    return [row["cell"]["size"], configuration_name(row["cell"]), value, row["n"] or "", len(row["seeds"]) or "", weights, status, state]
+    name = html.escape(configuration_name(row["cell"]))
+    return [html.escape(row["cell"]["size"]), name, value, row["n"] or "", len(row["seeds"]) or "", weights, status, state]
 
 
 def hyper_parameters() -> object:
@@ -207,7 +208,7 @@ def bench_transcription(results: Path = RESULTS) -> object:
             ratio = "" if system["ratio"] is None else f"{system['ratio']:.2f} ({system['ratio_lo']:.2f} to {system['ratio_hi']:.2f})"
             audio = f"{section['utterances']} utterances, {section['audio_s']:,.0f} s"
             speed, differ = f"{system['audio_s_per_s']:.1f}", "" if system["ratio"] is None else system["texts_differ"]
-            lines.append([section["what"], html.escape(system["name"]), ratio, speed, differ, audio, section["rounds"]])
+            lines.append([html.escape(section["what"]), html.escape(system["name"]), ratio, speed, differ, audio, section["rounds"]])
     titles = ("model", "system", "ours is faster by", "audio s a second", "texts unlike ours", "speech", "rounds")
     return _html(_table(titles, lines)) if lines else bench_machine(results)
 
@@ -223,7 +224,7 @@ def bench_encoder(results: Path = RESULTS) -> object:
             f"{encoder['peak_gflop_s']:.0f}",
             f"{100 * share:.0f} %",
         ]
-        lines.append([encoder["what"], encoder["windows"], *figures])
+        lines.append([html.escape(encoder["what"]), encoder["windows"], *figures])
     titles = ("model", "windows at once", "GFLOP each", "encoder, GFLOP/s", "product, GFLOP/s", "share")
     return _html(_table(titles, lines)) if lines else bench_machine(results)
 
@@ -234,7 +235,9 @@ def bench_profile(results: Path = RESULTS) -> object:
     for profile in (_bench(results) or {"profile": []})["profile"]:
         names = {name: name.removeprefix("_scaled_dot_product_").removesuffix("_for_cpu") for name in profile["operators"]}
         shares = "<br>".join(f"{html.escape(names[name])} {100 * share:.0f} %" for name, share in profile["operators"].items())
-        lines.append([profile["what"], f"{100 * profile['encoder_share']:.0f} %", f"{100 * (1 - profile['encoder_share']):.0f} %", shares])
+        lines.append(
+            [html.escape(profile["what"]), f"{100 * profile['encoder_share']:.0f} %", f"{100 * (1 - profile['encoder_share']):.0f} %", shares]
+        )
     titles = ("model", "encoder", "decoder", "operators of the decoder")
     return _html(_table(titles, lines)) if lines else bench_machine(results)
 
@@ -245,8 +248,9 @@ def bench_row(results: Path = RESULTS) -> object:
     if not rows:
         return bench_machine(results)
     row = rows[0]
-    lines = [[cell["cell"], f"{cell['ours_wer_pct']:.2f}", f"{cell['plain_wer_pct']:.2f}"] for cell in row["cells"]]
-    caption = f"{row['size']}: {row['ours_s']:.0f} s against {row['plain_s']:.0f} s, {row['plain_s'] / row['ours_s']:.2f} times as fast, timed once."
+    lines = [[html.escape(cell["cell"]), f"{cell['ours_wer_pct']:.2f}", f"{cell['plain_wer_pct']:.2f}"] for cell in row["cells"]]
+    caption = f"{html.escape(row['size'])}: {row['ours_s']:.0f} s against {row['plain_s']:.0f} s, "
+    caption += f"{row['plain_s'] / row['ours_s']:.2f} times as fast, timed once."
     return _html(_table(("cell", "ours, WER %", "plain script, WER %"), lines, caption))
 
 

@@ -467,7 +467,8 @@ def all_cells(table: str, scale: str = "mini", results: Path = RESULTS) -> objec
             shown["metric"]: shown for shown in (text_tables.as_object(row, metric, scale, Path(results)) for metric in text_tables.metrics_of(row))
         }
         first = next(iter(objects.values()))
-        line = {"corpus": row.cell["corpus"], "model": MODEL_NAMES.get(row.cell["model"], ""), "configuration": html.escape(name_of(row.cell))}
+        line = {"corpus": html.escape(row.cell["corpus"]), "model": MODEL_NAMES.get(row.cell["model"], "")}
+        line["configuration"] = html.escape(name_of(row.cell))
         for metric, name in METRIC_NAMES.items():
             shown = objects.get(metric)
             line[name] = "" if shown is None or shown["value"] is None else f"{shown['value']:.1f} ({shown['lo']:.1f} to {shown['hi']:.1f})"

@@ -16,6 +16,7 @@ from packaging.version import Version
 from asum_lib.paths import REPOSITORY
 
 CHOSEN = "jupyterlab jupyter-book papermill torch transformers peft bitsandbytes datasets evaluate matplotlib seaborn".split()
+OUTSIDE = ("cluster",)  # extras that the study itself does not need, and so the lock does not have
 
 
 def project() -> dict:
@@ -23,7 +24,7 @@ def project() -> dict:
 
 
 def needed() -> list[Requirement]:
-    extras = project()["optional-dependencies"].values()
+    extras = [lines for extra, lines in project()["optional-dependencies"].items() if extra not in OUTSIDE]
     return [Requirement(line) for line in project()["dependencies"] + [line for extra in extras for line in extra]]
 
 

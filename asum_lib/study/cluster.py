@@ -81,9 +81,9 @@ def fit_bytes(cell) -> int:
         return 0
     if isinstance(cell, memory_footprint.Cell):
         return max(fit.account(cell.plan).peak, fit.load_bytes(replace(cell.plan, method="none")))
-    decode, train = _plan(cell, decode=True), _plan(cell)
-    peaks = [fit.load_bytes(decode), fit.account(decode).peak]
-    return max([*peaks, fit.account(train).peak] if cell.method != "none" else peaks)
+    decode = _plan(cell, decode=True)
+    train = fit.account(_plan(cell)).peak if cell.method != "none" else 0
+    return max(fit.load_bytes(decode), fit.account(decode).peak, train)
 
 
 def cell_seconds(cell, results: Path = RESULTS) -> float | None:
@@ -199,6 +199,9 @@ class Assumptions:
                 raise InputError(f"{name} {getattr(self, name)!r} is below 0")
 
 
+USUAL = Assumptions()
+
+
 @dataclass(frozen=True)
 class Counts:
     """Utterances or documents of a corpus by split, and tokens that a model writes for one."""
@@ -312,18 +315,24 @@ def training_flops(shape: Shape, method: str) -> float:
     return forward_flops(shape) * ((3 if method == "full" else 2) + shape.checkpointing)
 
 
-def step_seconds(cell, gpu: Gpu = GPUS["a100"], assumed: Assumptions = Assumptions(), corpora: Mapping = CORPORA) -> float:
+def launches(cell, shape: Shape, assumed: Assumptions) -> tuple[int, int]:
+    """Operations of one micro-batch through a training step, and of one update of the weights."""
+    forward, backward, update = OPERATIONS[shape.family][cell.method]
+    more = 2 * LINEARS * assumed.quantised_operations.get(cell.precision, 0)
+    return shape.layers * (forward * (1 + shape.checkpointing) + backward + more), shape.layers * update
+
+
+def step_seconds(cell, gpu: Gpu = GPUS["a100"], assumed: Assumptions = USUAL, corpora: Mapping = CORPORA) -> float:
     """One training step at scale `paper`: its passes, each as long as its arithmetic or its launches, and the update of the weights."""
     shape = shape_of(cell, corpora)
-    passes = -(-shape.batch // shape.micro_batch)
-    forward, backward, update = OPERATIONS[shape.family][cell.method]
-    operations = shape.layers * (forward * (1 + shape.checkpointing) + backward + 2 * LINEARS * assumed.quantised_operations.get(cell.precision, 0))
+    operations, updates = launches(cell, shape, assumed)
     arithmetic = training_flops(shape, cell.method) * shape.micro_batch / (gpu.half_flops * assumed.utilisation)
     written = UPDATE_BYTES * _trained(_plan(cell)) / (gpu.bytes_per_s * assumed.bandwidth)
-    return passes * max(arithmetic, operations * assumed.operation_s) + max(written, shape.layers * update * assumed.operation_s)
+    passes = -(-shape.batch // shape.micro_batch)
+    return passes * max(arithmetic, operations * assumed.operation_s) + max(written, updates * assumed.operation_s)
 
 
-def decoding_seconds(cell, items: int, gpu: Gpu = GPUS["a100"], assumed: Assumptions = Assumptions(), corpora: Mapping = CORPORA) -> float:
+def decoding_seconds(cell, items: int, gpu: Gpu = GPUS["a100"], assumed: Assumptions = USUAL, corpora: Mapping = CORPORA) -> float:
     """Writing `items` texts at scale `paper`: the encoder's arithmetic, and for every token the slowest of arithmetic, bytes and launches."""
     shape = shape_of(cell, corpora)
     peak = (gpu.single_flops if cell.precision == "fp32" else gpu.half_flops) * assumed.utilisation
@@ -355,7 +364,7 @@ class Estimate:
         return None if self.reason else self.seconds / 3600
 
 
-def estimate(cell, gpu: Gpu = GPUS["a100"], assumed: Assumptions = Assumptions(), corpora: Mapping[str, Counts | None] = CORPORA) -> Estimate:
+def estimate(cell, gpu: Gpu = GPUS["a100"], assumed: Assumptions = USUAL, corpora: Mapping[str, Counts | None] = CORPORA) -> Estimate:
     """How long a planned cell of scale `paper` takes on one GPU; a system that takes sentences needs none and is not estimated."""
     if isinstance(cell, memory_footprint.Cell):
         return Estimate(cell, None, {}, "nobody has timed it on a GPU")
@@ -459,9 +468,19 @@ def cost(hours: float | None, price_per_gpu_hour: float | None) -> float | None:
     return None if None in (hours, price_per_gpu_hour) else hours * price_per_gpu_hour
 
 
-def plan(gpu: Gpu = GPUS["a100"], assumed: Assumptions = Assumptions(), corpora: Mapping = CORPORA) -> dict[str, list[Estimate]]:
-    """{table: the estimates of its planned cells}."""
-    return {table: [estimate(cell, gpu, assumed, corpora) for cell in cells] for table, cells in paper_cells().items()}
+def plan(gpu: Gpu = GPUS["a100"], assumed: Assumptions = USUAL, corpora: Mapping = CORPORA) -> dict[str, list[Estimate]]:
+    """{table: the estimates of its planned cells}; those that differ in the seed alone take equally long."""
+    found: dict[object, Estimate] = {}
+
+    def of(cell) -> Estimate:
+        if isinstance(cell, memory_footprint.Cell):
+            return estimate(cell)
+        first = replace(cell, seed=0)
+        if first not in found:
+            found[first] = estimate(first, gpu, assumed, corpora)
+        return replace(found[first], cell=cell)
+
+    return {table: [of(cell) for cell in cells] for table, cells in paper_cells().items()}
 
 
 def known_hours(planned: Mapping[str, Iterable[Estimate]]) -> dict[str, float]:

@@ -19,7 +19,7 @@ POSITION_S = 0.04  # of sound that an encoder position of the mini ladder stands
 ROLES = ("query", "key", "value", "output", "feed-forward in", "feed-forward out")  # in the order of `adapters.MODULES`
 CHECKPOINTS = {"whisper": "Whisper medium (mini)", "t5": "T5 (mini)", "mbart": "mBART (mini)"}
 REAL = {"whisper-medium": "Whisper medium", "t5-base": "T5 base", "mbart-large": "mBART large"}
-TARGETS = {"qkv": "q, k, v", "all-linear": "all linear layers of a block"}
+TARGETS = {"qkv": "q, k, v", "all-linear": "all of a block"}
 
 
 # By hand --------------------------------------------------------------------------------------------------------------
@@ -87,6 +87,7 @@ class Heard:
 @lru_cache(maxsize=5)
 def _eager(size: str):
     """(model, tokenizer, extractor) of a shipped mini Whisper whose attention hands out its weights."""
+    quantisation.quiet()
     from asum_lib.models import ladder, loading
 
     choose("size", size, ladder.SIZES)
@@ -276,6 +277,7 @@ def _part(path: str) -> str:
 
 
 def _mini(family: str):
+    quantisation.quiet()
     from asum_lib.models import ladder, loading, text_ladder
 
     folder = ladder.checkpoint("medium") if choose("family", family, CHECKPOINTS) == "whisper" else text_ladder.checkpoint(family)
@@ -297,32 +299,35 @@ def t5_scaling() -> float:
 
 
 def names_table() -> object:
-    """What the layers of a block are called in each family: as in `adapters.MODULES`, and the full name of the first query."""
+    """What the layers of a block are called in each family, as in `adapters.MODULES`, and which of them have a bias."""
     from asum_lib.training.adapters import MODULES
 
-    families = list(CHECKPOINTS)
-    found = {family: modules(family) for family in families}
-    lines = [[role, *(MODULES[family]["all-linear"][place] for family in families)] for place, role in enumerate(ROLES)]
-    lines.append(["the first query", *(found[family][0].path for family in families)])
-    lines.append(["layers with a bias", *(", ".join(dict.fromkeys(one.name for one in found[family] if one.bias)) or "none" for family in families)])
-    return worked.table(("", *(CHECKPOINTS[family] for family in families)), lines)
+    lines = []
+    for family in CHECKPOINTS:
+        without = list(dict.fromkeys(one.name for one in modules(family) if not one.bias))
+        names = MODULES[family]["all-linear"]
+        lines.append([family, *names, "all of them" if len(without) == len(names) else ", ".join(without) or "none"])
+    return worked.table(("family", *ROLES, "without a bias"), lines)
 
 
 def modules_table(found: Sequence[Module], names: Sequence[str] = ()) -> object:
-    """Every linear layer of a block; those called by one of `names` carry the paper's adapter."""
+    """The linear layers of the blocks, those of one place and shape in a line; those called by one of `names` carry the paper's adapter."""
+    alike: dict[tuple, list[Module]] = {}
+    for one in found:
+        alike.setdefault((one.stack, one.part, one.shape, one.name in names), []).append(one)
     lines = [
         [
-            f"{one.stack}, {one.part}",
-            one.name,
-            f"{one.shape[0]} × {one.shape[1]}",
-            one.count,
-            f"{one.adapter:,}",
-            f"{100 * one.adapter / one.numbers:.0f} %",
-            "yes" if one.name in names else "",
+            f"{stack}, {part}",
+            ", ".join(one.name for one in each),
+            f"{out} × {into}",
+            sum(one.count for one in each),
+            f"{each[0].adapter:,}",
+            f"{100 * each[0].adapter / each[0].numbers:.0f} %",
+            "yes" if adapted else "",
         ]
-        for one in found
+        for (stack, part, (out, into), adapted), each in alike.items()
     ]
-    return worked.table(("where", "layer", "weight", "how many", "LoRA numbers of one", "of its weight", "adapter of the paper"), lines)
+    return worked.table(("where", "layers", "weight", "how many", "LoRA on one", "of it", "paper's"), lines)
 
 
 @dataclass(frozen=True)
@@ -342,6 +347,7 @@ class Share:
 
 def share(name: str, target: str = "qkv", rank: int = 16) -> Share:
     """The adapter of a mini model (`whisper`, `t5`, `mbart`) or of a real architecture of `catalogue`, which has shapes and no weights."""
+    quantisation.quiet()
     from asum_lib.models import catalogue
     from asum_lib.training.adapters import MODULES
 
@@ -380,6 +386,7 @@ def qlora_layer(size: str = "medium", name: str = "encoder.layers.0.self_attn.q_
     """NF4 by bitsandbytes, LoRA by PEFT, on the inputs of `quantisation.layer_inputs`. B, zero at the start, is drawn, as if trained."""
     import torch
 
+    quantisation.quiet()
     from asum_lib.models import ladder, loading
     from asum_lib.training.adapters import TARGET_MODULES
 

@@ -123,7 +123,8 @@ def misread(numbers, width: int, block: int = BLOCK) -> np.ndarray:
 
 
 def quiet() -> None:
-    """bitsandbytes says at its first import that it lacks a kernel for 4-bit products, and a line a layer about float16: neither matters here."""
+    """Before the first import of transformers or bitsandbytes: keeps off a page what they say of widgets, kernels and float16 casts."""
+    worked.quiet()
     for part in ("backends.cpu.ops", "autograd._functions"):
         logging.getLogger(f"bitsandbytes.{part}").setLevel(logging.ERROR)
 
@@ -330,6 +331,7 @@ def parameters(size: str) -> int:
 @lru_cache(maxsize=20)
 def _model(size: str, precision: str):
     """A shipped mini Whisper, ready to evaluate."""
+    quiet()
     from asum_lib.models import ladder, loading
 
     choose("size", size, ladder.SIZES)
@@ -341,7 +343,7 @@ def outlier_table(found: Sequence[Loss]) -> object:
     lines = [
         [loss.name, loss.outlier_columns, f"{loss.largest_input:.1f}", f"{loss.error_pct['int8']:.1f}"] for loss in found if loss.outlier_columns
     ]
-    return worked.table(("layer", "columns that reach 6", "largest input", "int8, error %"), lines, f"{len(lines)} of {len(found)} layers.")
+    return worked.table(("layer", "columns at 6", "largest input", "int8, error %"), lines, f"{len(lines)} of {len(found)} layers.")
 
 
 def grid_table(errors: dict[str, list[float]], blocks: Sequence[int]) -> object:
@@ -362,6 +364,12 @@ def loss_table(found: Sequence[Loss]) -> object:
         lines.append([kind, len(of_kind), *shown])
     titles = ("layer", "how many", *(f"{name}, %" for name in QUANTISED.values()))
     return worked.table(titles, lines, "Relative error of a layer's output: median (least to most) over the layers of a kind.")
+
+
+def sizes_table(sizes: Sequence[str]) -> object:
+    """The median relative error over all layers of each size."""
+    lines = [[size, *(f"{spread(losses(size), precision)[1]:.2f}" for precision in QUANTISED)] for size in sizes]
+    return worked.table(("size", *(f"{name}, %" for name in QUANTISED.values())), lines, "Median over all layers of a model.")
 
 
 def spread(found: Sequence[Loss], precision: str) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@
 makes a clone of this repository in FOLDER (new, or one that an earlier call made), with an environment of its own, and in it
 
 1. removes the records of some quick cells of several tables and lets `make study` measure them, undisturbed: the reference;
-2. puts everything back, with empty caches, and then many times over removes a few of these records, starts `make study`, and
+2. puts the records back, empties the caches, and then many times over removes a few of these records, starts `make study`, and
    kills every process of it with SIGKILL after a random time, the notebooks' kernels too;
 3. looks after each kill whether every record that is there can be read, samples included, and what is left lying about;
 4. lets `make study` finish, and holds every record that was removed against the reference: all but times and provenance must be
@@ -108,7 +108,7 @@ def main() -> int:
 
 
 def prepare(folder: Path) -> None:
-    """A clone with its own environment and nothing built."""
+    """A clone with its own environment."""
     if not (folder / ".git").is_dir():
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     subprocess.run(["make", "env"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -116,9 +116,10 @@ def prepare(folder: Path) -> None:
 
 
 def restore(folder: Path) -> None:
+    """The committed records and no cache; executed notebooks stay, so that a study begins with those whose records are not there."""
     subprocess.run(["git", "checkout", "--quiet", "--", "results"], cwd=folder, check=True)
-    subprocess.run(["make", "clean"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    (folder / "build").mkdir()
+    shutil.rmtree(folder / "build" / "cache", ignore_errors=True)
+    (folder / "build").mkdir(exist_ok=True)
 
 
 def quick_cells() -> dict[str, list[str]]:

@@ -90,7 +90,7 @@ def test_equal_transcripts_are_the_same(results, now):
     add(results)
     found = verify.verify("whisper_wer", results=results)
     [cell] = found.cells
-    assert (cell.verdict, cell.differing, cell.utterances, cell.difference) == ("same", 0, 20, 0.0)
+    assert (cell.verdict, cell.differing, cell.items, cell.difference) == ("same", 0, 20, 0.0)
     assert cell.record == "results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json"
     assert cell.recorded == cell.value == pytest.approx(100 * 5 / 180)
     assert found.holds
@@ -144,7 +144,7 @@ def test_every_record_is_scored_again_without_a_model(results, now):
     for size in ("tiny", "base", "small"):
         add(results, size)
     found = verify.verify(results=results, cells=1)
-    assert (found.rescored, found.mismatches, len(found.cells)) == (3, [], 1)
+    assert (sum(found.rescored.values()), found.mismatches, len(found.cells)) == (3, [], 1)
     assert "whisper_wer: 127 planned records are missing" in found.notes
 
 
@@ -258,7 +258,8 @@ def test_what_is_kept_is_read_strictly(results, now):
         (lambda data: data["cells"][0].pop("lo"), "cells: missing key 'lo'"),
         (lambda data: data["cells"][0].update(verdict="fine"), "unknown verdict"),
         (lambda data: data["machine"].update(disk=1), "machine: unknown key 'disk'"),
-        (lambda data: data.update(schema=2), "schema 2, this code reads 1"),
+        (lambda data: data.update(schema=3), "schema 3, this code reads 2"),
+        (lambda data: data.update(schema=1), "written by an earlier version of asum verify .schema 1, this code reads 2.: run asum verify again"),
     ]:
         path.write_text(whole)
         edit(path, change)
@@ -288,7 +289,7 @@ def test_a_table_whose_recordings_are_not_here_is_said_and_left_out(results, now
     add(results)
     write_record(results, make_cell("tiny", "fp32", "none", corpus="digits"), heard(5))
     found = verify.verify(results=results)
-    assert found.rescored == 2
+    assert (found.rescored["whisper_wer"], found.rescored["whisper_digits"]) == (1, 1)
     assert [cell.record for cell in found.cells] == ["results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json"]
     assert "whisper_digits: no cell measured again, spoken digits: not found" in found.notes
 
@@ -297,14 +298,14 @@ def test_a_record_of_a_given_checkpoint_is_scored_again_but_not_measured_again(r
     add(results, "tiny")
     write_record(results, make_cell("tiny", "fp32", "none", model="my-own"), heard(5))
     found = verify.verify("whisper_wer", cells=9, results=results)
-    assert (found.rescored, len(found.cells)) == (2, 1)
+    assert (found.rescored, len(found.cells)) == ({"whisper_wer": 2}, 1)
     assert "whisper_wer: not measured again, records of a checkpoint that was given by its folder: 1" in found.notes
 
 
 def test_a_cell_outside_of_the_grid_is_measured_again_only_where_its_table_is_named(results, now):
     add(results, "tiny", "fp32")
     add(results, "tiny", "int4-dq")
-    assert (verify.verify(results=results).rescored, len(verify.verify(results=results).cells)) == (2, 1)
+    assert (verify.verify(results=results).rescored["whisper_wer"], len(verify.verify(results=results).cells)) == (2, 1)
     assert len(verify.verify("whisper_wer", results=results).cells) == 2
 
 
@@ -338,7 +339,7 @@ def test_the_command_exits_with_0_where_all_holds_and_with_1_on_drift(results, n
     status, out = command()
     assert status == 1
     assert out.startswith("Does not hold: scale mini, sample seed ")
-    assert "| results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json | drifted | 2.78 (" in out
+    assert "| results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json | drifted | wer_pct, % | 2.78 (" in out
     assert verify.read(results).cells[0].verdict == "drifted"
 
 
@@ -353,7 +354,7 @@ def test_a_dry_run_measures_and_writes_nothing(results, now, command):
     now(raises=AssertionError("measured"))
     status, out = command("--dry-run")
     assert status == 0
-    assert "| planned | 2.78 (" in out
+    assert "| planned | wer_pct, % | 2.78 (" in out
     assert verify.read(results) is None
 
 
@@ -381,7 +382,7 @@ def test_the_page_shows_the_last_verification_and_does_without_one(results, now)
     assert "does not hold" in render_paper.verification_summary(results).data
     shown = render_paper.verification_table(results).data
     assert 'href="../results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json"' in shown
-    assert "drifted" in shown and "10 of 20" in shown
+    assert "drifted" in shown and "10 of 20 utterances" in shown
 
 
 @pytest.fixture(scope="module")
@@ -398,7 +399,7 @@ def measured(tmp_path_factory):
 def test_a_real_cell_gives_the_same_transcripts_again(measured):
     results, _, _ = measured
     [cell] = verify.verify("whisper_eight", results=results).cells
-    assert (cell.verdict, cell.differing, cell.utterances) == ("same", 0, 8)
+    assert (cell.verdict, cell.differing, cell.items) == ("same", 0, 8)
 
 
 def test_a_real_cell_whose_record_tells_of_a_better_model_has_drifted(measured):

@@ -134,12 +134,13 @@ def format_check(results: Path = RESULTS) -> object:
 
 
 def verification_summary(results: Path = RESULTS) -> object:
-    """When and where the last verification ran, and what came out, in a few lines."""
-    found = verify.read(results)
+    """When and where the last verification ran, what came out of it, table by table, and what drifted."""
+    try:
+        found = verify.read(results)
+    except verify.OlderSchema as error:
+        return _html(f"<p>{html.escape(f'The last verification cannot be shown. {error}')}</p>")
     if found is None:
         return _html("<p>The records have not been verified yet: <code>asum verify</code> does it.</p>")
-    verdicts = [cell.verdict for cell in found.cells]
-    counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in verify.VERDICTS if verdict in verdicts) or "none"
     machine = found.machine
     seconds = sum(cell.took_s or 0 for cell in found.cells)
     where = f"{machine['cpu']}, {machine['threads']} threads, accelerator {machine['accelerator'] or 'none'}, "
@@ -149,41 +150,51 @@ def verification_summary(results: Path = RESULTS) -> object:
     lines = {
         "outcome": _badge("holds" if found.holds else "does not hold", {"holds": "success", "does not hold": "danger"}),
         "finished": html.escape(found.finished_at),
-        "scored again": f"{found.rescored} records, {len(found.mismatches)} mismatches",
-        "measured again": f"{len(found.cells)} cells in {seconds:.0f} s: {counted}",
-        "tables": html.escape(f"{', '.join(found.tables)} at scale {found.scale}"),
+        "scored again": f"{sum(found.rescored.values())} records, {len(found.mismatches)} mismatches",
+        "measured again": f"{len(found.cells)} cells in {seconds:.0f} s",
         "machine": html.escape(where),
         "code": html.escape(code),
         "libraries": html.escape(", ".join(f"{name} {version}" for name, version in machine["packages"].items())),
         "command": f"<code>{html.escape(found.command)}</code>",
     }
     body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in lines.items())
-    items = [f"{mismatch.record}: {mismatch.reason}" for mismatch in found.mismatches] + found.notes
-    listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
-    return _html(f'<div class="asum-scroll" tabindex="0"><table class="table">{body}</table></div>' + (f"<ul>{listed}</ul>" if listed else ""))
+    shown = f'<div class="asum-scroll" tabindex="0"><table class="table">{body}</table></div>'
+    verdicts = [verdict for verdict in verify.VERDICTS if any(cell.verdict == verdict for cell in found.cells)]
+    counts = [
+        [html.escape(row["table"]), row["rescored"], row["measured"], *(row[name] or "" for name in verdicts)] for row in verify.by_table(found)
+    ]
+    shown += _table(
+        ("table", "records scored again", "cells measured again", *verdicts), counts, f"Tables at scale {found.scale}; memory is of the real sizes."
+    )
+    drifted = [f"{cell.record}, {cell.verdict}: {cell.reason}" for cell in found.cells if cell.verdict in ("drifted", "failed")]
+    items = drifted + [f"{mismatch.record}: {mismatch.reason}" for mismatch in found.mismatches] + found.notes
+    return _html(shown + _list(items))
 
 
 def verification_table(results: Path = RESULTS) -> object:
-    """The cells of the last verification: recorded and new value, paired difference, and how many transcripts differ."""
-    found = verify.read(results)
+    """The cells of the last verification, by table: recorded and new value, difference, and how many transcripts or figures are others."""
+    try:
+        found = verify.read(results)
+    except verify.OlderSchema:
+        found = None
     if found is None or not found.cells:
         return _html("<p>No cell has been measured again yet.</p>")
     lines = []
-    for cell in found.cells:
-        apart = "" if cell.difference is None else f"{cell.difference:+.2f} ({cell.difference_lo:+.2f} to {cell.difference_hi:+.2f})"
-        name, table = Path(cell.record).stem, f"<br><small>{html.escape(Path(cell.record).parent.name)}</small>"
+    for cell in sorted(found.cells, key=lambda cell: found.tables.index(cell.table)):
+        name, table = Path(cell.record).stem, f"<br><small>{html.escape(cell.table)}</small>"
         lines.append(
             [
                 _badge(cell.verdict, VERDICT_COLOURS) + (f" {html.escape(cell.reason)}" if cell.reason else ""),
                 (_link(cell.record, name) if (Path(results).parent / cell.record).is_file() else html.escape(name)) + table,
-                f"{cell.recorded:.2f} ({cell.lo:.2f} to {cell.hi:.2f})",
-                "" if cell.value is None else f"{cell.value:.2f}",
-                apart,
-                "" if cell.differing is None else f"{cell.differing} of {cell.utterances}",
+                html.escape(f"{cell.metric}, {verify.shown_unit(cell.unit)}"),
+                verify.held_against(cell),
+                "" if cell.value is None else verify.shown(cell.value, cell.unit),
+                verify.apart(cell),
+                "" if cell.differing is None else f"{cell.differing} of {cell.items} {cell.counted}",
                 "" if cell.took_s is None else f"{cell.took_s:.0f} ({cell.expected_s:.0f})",
             ]
         )
-    titles = ("verdict", "record", "recorded WER, %", "now, %", "difference, points", "other transcripts", "seconds (then)")
+    titles = ("verdict", "record", "metric", "recorded (held to)", "now", "difference", "others now", "seconds (then)")
     return _html(_table(titles, lines))
 
 
@@ -268,6 +279,10 @@ def _table(titles, lines, caption: str = "") -> str:
     body = "".join("<tr>" + "".join(f"<td>{field}</td>" for field in line) + "</tr>" for line in lines)
     said = f"<caption>{caption}</caption>" if caption else ""
     return f'<div class="asum-scroll" tabindex="0"><table class="table">{said}<tr>{head}</tr>{body}</table></div>'
+
+
+def _list(items) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(item)}</li>' for item in items)}</ul>" if items else ""
 
 
 def _html(text: str) -> object:

@@ -1,19 +1,19 @@
-"""Do the records still hold on this machine? `asum verify` scores all of them again and measures a sample of cells again.
+"""Do the records still hold on this machine? `asum verify` scores all of them again and measures a sample of cells of every table again.
 
-Scoring again needs no model: a record's own transcripts must give its value, its interval and its counts exactly. That
-finds a changed scorer, normaliser or file. Measuring again runs whole cells, training included, into a temporary folder
-and holds each new value against the interval of the record of the same seed:
+Scoring again needs no model: a record's own transcripts or summaries must give its value, its interval and its counts exactly.
+That finds a changed scorer, normaliser or file. Measuring again runs whole cells, training included, into a temporary folder
+and holds each new value against the record of the same seed:
 
-- `same`: every transcript is equal, and so is the value;
-- `within`: some transcripts differ, the new value lies in the recorded interval [lo, hi];
+- `same`: everything written or counted is equal, and so is the value;
+- `within`: some of it differs, the new value lies in the recorded interval (of a measured peak, in its widened range);
 - `drifted`: the new value lies outside of it, or equal transcripts gave another value;
 - `failed`: the cell could not be measured here, with the reason;
 - `stale`: the cell now asks for another configuration, corpus, checkpoint or metric than the record was made with, so the
   two values are not comparable. This is no drift; measuring the table anew mends it.
 
-The paired difference (new minus recorded, in points, with its 95 % interval) stands beside the verdict and does not move it.
-The last verification is kept in `results/verified.json`; earlier ones are in the history of that file. How a cell is
-measured is for `run`, how its page looks for `render_paper`.
+The paired difference (new minus recorded, with its 95 % interval) stands beside the verdict and does not move it. The last verification
+is kept in `results/verified.json`; earlier ones are in the history of that file. What differs between speech, text, corpora and memory is
+in `remeasure`, how the page looks is for `render_paper`.
 """
 
 import json
@@ -21,41 +21,50 @@ import os
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
+from asum_lib.corpora import texts
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
-from asum_lib.study import corpora_table, learning_rates, records, tables, text_scores, text_tables
-from asum_lib.study.cells import MEMORY, SCALES, Cell
+from asum_lib.study import all_tables, corpora_table, learning_rates, memory_footprint, memory_table, records, tables, text_tables
+from asum_lib.study.cells import MEMORY, SCALES
+from asum_lib.study.remeasure import STALE, kind_of, rescore
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "verified.json"
 VERDICTS = ("same", "within", "drifted", "failed", "stale", "planned")  # planned: of a dry run, which measures nothing
 MINUTES = 2.0  # what the sample costs by default, by the records' own times
 MACHINE = ("git_commit", "git_dirty", "code_digest", "packages", "python", "os", "cpu", "threads", "accelerator", "driver")
-STALE = "made with another configuration, corpus, checkpoint or metric"
-NOT_VERIFIED = (MEMORY, corpora_table.TABLE)  # counts and peaks, without transcripts or summaries to score again
-EXACT = 1e-9  # two WERs in per cent from the same counts differ by rounding alone
+
+
+class OlderSchema(InputError):
+    """The kept verification was written by an earlier version of this module."""
 
 
 @dataclass(frozen=True)
 class Remeasured:
-    """One cell measured again beside its record. WER in per cent, differences in points; null where there is no new value."""
+    """One cell measured again beside its record: the metric that is shown of it, in its unit. Null where there is no new value."""
 
+    table: str
     record: str  # path relative to the folder that holds `results`
     verdict: str  # one of VERDICTS
     reason: str | None  # one line where the verdict needs it
+    metric: str
+    unit: str
     recorded: float
-    lo: float
+    lo: float  # what the new value is held against: the recorded interval, of a peak the widened range, of a count the count itself
     hi: float
     value: float | None
-    utterances: int  # of the record
-    differing: int | None  # utterances whose transcript is another one now
-    difference: float | None  # new minus recorded, paired by utterance
-    difference_lo: float | None
+    items: int  # of the record
+    counted: str  # what the items are: utterances, summaries, metrics of a corpus, figures of a memory cell
+    differing: int | None  # items that are others now
+    difference: float | None  # new minus recorded, paired by utterance or document
+    difference_lo: float | None  # null where nothing is sampled, so that there is no interval
     difference_hi: float | None
     expected_s: float  # by the record's own times
     took_s: float | None
@@ -81,7 +90,7 @@ class Verification:
     started_at: str
     finished_at: str
     machine: dict  # keys MACHINE
-    rescored: int  # records whose transcripts were scored again
+    rescored: dict[str, int]  # by table: records that were scored again
     mismatches: list[Mismatch]
     notes: list[str]  # what was not verified and why: missing and failed records, data that is not here
     cells: list[Remeasured]
@@ -142,7 +151,11 @@ def verify(
             progress(f"{label}: measuring, about {cost_s(record):.0f} s")
             measured.append(_measure_again(path, record, results))
         entry = measured[-1]
-        value = "" if entry.value is None else f", WER {entry.value:.2f} %, recorded {entry.recorded:.2f} ({entry.lo:.2f} to {entry.hi:.2f})"
+        value = (
+            ""
+            if entry.value is None
+            else f", {entry.metric} {shown(entry.value, entry.unit)}, recorded {held_against(entry)} {shown_unit(entry.unit)}"
+        )
         progress(f"{label}: {entry.verdict}{value}{f' ({entry.reason})' if entry.reason else ''}")
 
     stale = sum(entry.verdict == "stale" for entry in measured)
@@ -159,83 +172,15 @@ def verify(
         started_at=where["started_at"],
         finished_at=records.now(),
         machine={key: where[key] for key in MACHINE},
-        rescored=len(found),
+        rescored={name: sum(record.table == name and kind_of(record).has_scores(record) for _, record in found) for name in chosen},
         mismatches=mismatches,
         notes=notes,
         cells=measured,
     )
 
 
-def rescore(path: Path, record: records.Record) -> str | None:
-    """What is wrong when the record's own transcripts are scored again, in one line; None where all is as recorded.
-
-    Held exactly: the hash of the samples, the counts of every test utterance, the WER, its interval, the number of
-    utterances, and the dev errors of every epoch against the counts kept beside them. Of summaries, their ROUGE.
-    """
-    from asum_lib.measure import stats, wer
-
-    if "rouge1" in record.metrics:
-        return _rescore_text(path, record)
-    metric = record.metrics[tables.METRIC]
-    try:
-        samples = records.samples_of(record, path)
-        test = [row for row in samples if row["split"] == record.cell["split"]]
-        normalizer = record.config["normalizer"]
-        if any(row["reference"] is None for row in test):  # someone else's recordings: only the counts were kept
-            counts = [wer.ErrorCounts(**{field.name: row[field.name] for field in fields(wer.ErrorCounts)}) for row in test]
-        else:
-            counts = wer.count_errors([row["reference"] for row in test], [row["hypothesis"] for row in test], normalizer)
-    except InputError as error:
-        return str(error)
-    except (KeyError, OSError, ValueError, EOFError) as error:
-        return f"its samples cannot be read ({type(error).__name__}: {error})"
-    for row, count in zip(test, counts, strict=True):
-        kept = {key: row.get(key) for key in ("substitutions", "insertions", "deletions", "words")}
-        if kept != asdict(count):
-            return f"utterance {row['id']}: {sum(v or 0 for k, v in kept.items() if k != 'words')} errors recorded, {count.errors} when scored again"
-    if len(test) != metric.n:
-        return f"{metric.n} utterances recorded, {len(test)} in its samples"
-    value, lo, hi = stats.ratio_interval([[count.errors for count in counts]], [count.words for count in counts])
-    for what, recorded, again in (("WER", metric.value, value), ("lower end", metric.lo, lo), ("upper end", metric.hi, hi)):
-        if abs(recorded - again) > EXACT:
-            return f"{what} {recorded:.4f} recorded, {again:.4f} when its transcripts are scored again"
-    for epoch in record.history:
-        errors = sum(row["errors"] for row in samples if row.get("epoch") == epoch["epoch"] and row["split"] == "dev")
-        if errors != epoch["dev_errors"]:
-            return f"epoch {epoch['epoch']}: {epoch['dev_errors']} dev errors recorded, {errors} in its samples"
-    return None
-
-
-def _rescore_text(path: Path, record: records.Record) -> str | None:
-    """The same for summaries: every ROUGE of every document, and each metric with its interval."""
-    from asum_lib.measure import rouge, stats
-
-    try:
-        rows = [row for row in records.samples_of(record, path) if row["split"] == record.cell["split"]]
-        references, written = [row["reference"] for row in rows], [row["summary"] for row in rows]
-        language = text_scores.language_of(record)
-        for kind in rouge.TYPES:
-            again = rouge.score(references, written, language, types=(kind,))[kind]
-            for row, value in zip(rows, again, strict=True):
-                if abs(row[kind] - value) > 10.0**-text_scores.DIGITS:
-                    return f"document {row['id']}: {kind} {row[kind]:.4f} recorded, {value:.4f} when scored again"
-        for name, measure in text_tables.MEASURES.items():
-            if name not in record.metrics:
-                continue
-            over = [row[measure.over] if isinstance(measure.over, str) else measure.over for row in rows]
-            again = stats.ratio_interval([[row[measure.of] for row in rows]], over)
-            recorded = record.metrics[name]
-            if any(abs(a - b) > EXACT for a, b in zip(again, (recorded.value, recorded.lo, recorded.hi), strict=True)):
-                return f"{name} {recorded.value:.4f} recorded, {again[0]:.4f} from its documents"
-    except InputError as error:
-        return str(error)
-    except (KeyError, OSError, ValueError, EOFError) as error:
-        return f"its samples cannot be read ({type(error).__name__}: {error})"
-    return None
-
-
 def sample(found: list[tuple[Path, records.Record]], cells: int | None, minutes: float | None, seed: int) -> list[tuple[Path, records.Record]]:
-    """A random choice of records, stratified: of every table cells without and cells with training, as many of each as fit.
+    """A random choice of records, stratified: of every table cells without and with training (of memory: accounted and measured), as many as fit.
 
     Each stratum gives one cell first, whatever the budget: a random one that takes at most its equal share of the time, or
     else its cheapest. Then the strata give in turn what still fits, until `cells` are chosen or nothing fits. `minutes` is
@@ -246,7 +191,7 @@ def sample(found: list[tuple[Path, records.Record]], cells: int | None, minutes:
     chance = random.Random(seed)
     strata: dict[tuple, list] = {}
     for path, record in found:
-        strata.setdefault((record.table, record.cell["method"] != "none"), []).append((path, record))
+        strata.setdefault((record.table, kind_of(record).stratum(record)), []).append((path, record))
     for stratum in strata.values():
         stratum.sort(key=lambda entry: str(entry[0]))
         chance.shuffle(stratum)
@@ -273,11 +218,44 @@ def sample(found: list[tuple[Path, records.Record]], cells: int | None, minutes:
 
 
 def cost_s(record: records.Record) -> float:
-    """Seconds that measuring the cell took: its times, or from its start to its finish where that is longer (dev transcripts)."""
-    parts = sum(part or 0 for part in record.time_s.values())
-    started, finished = record.provenance["started_at"], record.provenance["finished_at"]
-    whole = (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds() if started and finished else 0
-    return float(max(parts, whole))
+    """Seconds that measuring the cell takes, by what its record says."""
+    return kind_of(record).cost_s(record)
+
+
+def shown(value: float, unit: str) -> str:
+    """A value as the page and the command show it: MB (10^6 bytes) for bytes, else two decimals."""
+    return f"{value / 1e6:,.1f}" if unit == "bytes" else f"{value:,.2f}"
+
+
+def shown_unit(unit: str) -> str:
+    return "MB" if unit == "bytes" else unit
+
+
+def held_against(cell: Remeasured) -> str:
+    """The recorded value, and what the new one is held against."""
+    between = "exactly" if cell.lo == cell.hi else f"{shown(cell.lo, cell.unit)} to {shown(cell.hi, cell.unit)}"
+    return f"{shown(cell.recorded, cell.unit)} ({between})"
+
+
+def apart(cell: Remeasured) -> str:
+    """New minus recorded, with its interval where there is one; empty where nothing was measured."""
+    if cell.difference is None:
+        return ""
+    signed = [
+        f"{'-' if value < 0 else '+'}{shown(abs(value), cell.unit)}"
+        for value in (cell.difference, cell.difference_lo, cell.difference_hi)
+        if value is not None
+    ]
+    return signed[0] + (f" ({signed[1]} to {signed[2]})" if len(signed) == 3 else "")
+
+
+def by_table(verification: Verification) -> list[dict]:
+    """One object a table: records scored again, cells measured again, and of these the number of each of `VERDICTS`."""
+    counted = Counter((cell.table, cell.verdict) for cell in verification.cells)
+    verdicts = {name: {verdict: counted[name, verdict] for verdict in VERDICTS} for name in verification.tables}
+    return [
+        {"table": name, "rescored": verification.rescored.get(name, 0), "measured": sum(found.values())} | found for name, found in verdicts.items()
+    ]
 
 
 def write(verification: Verification, results: Path = RESULTS) -> Path:
@@ -290,7 +268,10 @@ def write(verification: Verification, results: Path = RESULTS) -> Path:
 
 
 def read(results: Path = RESULTS) -> Verification | None:
-    """The last verification, None where there is none; raises `InputError` naming the key that is unknown or missing."""
+    """The last verification, None where there is none; raises `InputError` naming the key that is unknown or missing.
+
+    `OlderSchema`, an `InputError` too, is for a file that an earlier version has written: it is well, and says less than this one asks.
+    """
     path = Path(results) / FILE
     if not path.is_file():
         return None
@@ -298,8 +279,11 @@ def read(results: Path = RESULTS) -> Verification | None:
         data = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from None
-    if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
-        raise InputError(f"{path}: schema {data['schema']!r}, this code reads {SCHEMA}")
+    schema = data.get("schema", SCHEMA) if isinstance(data, dict) else SCHEMA
+    if isinstance(schema, int) and schema < SCHEMA:
+        raise OlderSchema(f"{path}: written by an earlier version of asum verify (schema {schema}, this code reads {SCHEMA}): run asum verify again")
+    if schema != SCHEMA:
+        raise InputError(f"{path}: schema {schema!r}, this code reads {SCHEMA}")
     records.check_keys(path, data, [field.name for field in fields(Verification)])
     records.check_keys(f"{path}: machine", data["machine"], MACHINE)
     for kind, key in ((Mismatch, "mismatches"), (Remeasured, "cells")):
@@ -317,35 +301,39 @@ def as_markdown(verification: Verification) -> str:
     counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in verdicts) or "no cell measured"
     lines = [
         f"{'Holds' if verification.holds else 'Does not hold'}: scale {verification.scale}, sample seed {verification.seed}, {counted}; "
-        f"{verification.rescored} records scored again, {len(verification.mismatches)} mismatches.",
+        f"{sum(verification.rescored.values())} records scored again, {len(verification.mismatches)} mismatches.",
         "",
-        "| record | verdict | recorded, % (95 % interval) | now, % | difference, points (95 % interval) | other transcripts | s (recorded) | why |",
-        "|---|---|---|---|---|---|---|---|",
+        "| record | verdict | metric | recorded (held to) | now | difference (95 % interval) | others now | s (recorded) | why |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for cell in verification.cells:
-        now = "" if cell.value is None else f"{cell.value:.2f}"
-        apart = "" if cell.difference is None else f"{cell.difference:+.2f} ({cell.difference_lo:+.2f} to {cell.difference_hi:+.2f})"
-        differing = "" if cell.differing is None else f"{cell.differing} of {cell.utterances}"
+        now = "" if cell.value is None else shown(cell.value, cell.unit)
+        differing = "" if cell.differing is None else f"{cell.differing} of {cell.items} {cell.counted}"
         took = f"{'' if cell.took_s is None else f'{cell.took_s:.0f} '}({cell.expected_s:.0f})"
-        shown = [cell.record, cell.verdict, f"{cell.recorded:.2f} ({cell.lo:.2f} to {cell.hi:.2f})", now, apart, differing, took, cell.reason or ""]
-        lines.append("| " + " | ".join(part.replace("|", "\\|") for part in shown) + " |")
+        metric = f"{cell.metric}, {shown_unit(cell.unit)}"
+        told = [cell.record, cell.verdict, metric, held_against(cell), now, apart(cell), differing, took, cell.reason or ""]
+        lines.append("| " + " | ".join(part.replace("|", "\\|") for part in told) + " |")
     lines += [f"\nMismatch: {mismatch.record}: {mismatch.reason}" for mismatch in verification.mismatches]
     lines += [f"\nNote: {note}" for note in verification.notes]
     return "\n".join(lines)
 
 
 def _tables(table: str | None, scale: str, results: Path) -> list[str]:
-    """The table, or every one: the planned ones of the scale, then the others that have records."""
-    folders = sorted(path.name for path in (results / scale).glob("*") if path.is_dir() and path.name not in NOT_VERIFIED)
-    known = list(dict.fromkeys([*tables.GRIDS[scale], *folders]))
+    """The table, or every one: those of the scale that have records of their own, memory at either scale, then others that have records."""
+    folders = sorted(path.name for path in (results / scale).glob("*") if path.is_dir())
+    known = list(dict.fromkeys([*(name for name in all_tables.names(scale) if name != text_tables.RANKS_TABLE), *folders]))
     return known if table is None else [choose("table", table, known)]
+
+
+def _folder(table: str, scale: str, results: Path) -> Path:
+    return results / (memory_footprint.SCALE if table == MEMORY else scale) / table
 
 
 def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Path, records.Record]], list[Mismatch], list[str]]:
     """(every measured record of the tables, the files that are no record, what is missing or not ok)."""
     found, broken, notes = [], [], []
     for name in chosen:
-        paths = sorted((results / scale / name).rglob("*.json"))
+        paths = sorted(_folder(name, scale, results).rglob("*.json"))
         missing = len(_planned(name, scale, results).difference(paths))
         if missing:
             notes.append(f"{name}: {missing} planned records are missing")
@@ -363,16 +351,16 @@ def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Pa
 
 
 def _planned(table: str, scale: str, results: Path) -> set[Path]:
-    """The paths of the planned records of a table; nothing where it has no grid."""
-    if table in tables.GRIDS[scale]:
-        cells = tables.planned(table, scale)
-    elif table == learning_rates.LEARNING_RATES and scale == "mini":
-        cells = learning_rates.planned_rates()
-    elif table in text_tables.table_names(scale):
-        cells = text_tables.planned_text(table, scale)
-    else:
-        cells = []
-    return {cell.path(results) for cell in cells}
+    """The paths of the planned records of a table; nothing where it has no grid. Memory of a GPU is not asked for: not every study has one."""
+    splits = [corpora_table.Cell(corpora_table.TABLE, scale, corpus, split, None) for corpus in texts.NAMES for split in texts.SPLITS]
+    grids = {
+        MEMORY: memory_table.planned,
+        corpora_table.TABLE: lambda: splits if scale == "mini" else [],
+        learning_rates.LEARNING_RATES: lambda: learning_rates.planned_rates() if scale == "mini" else [],
+    }
+    grids |= {name: partial(tables.planned, name, scale) for name in tables.GRIDS[scale]}
+    grids |= {name: partial(text_tables.planned_text, name, scale) for name in text_tables.table_names(scale) if name != text_tables.RANKS_TABLE}
+    return {cell.path(results) for cell in grids[table]()} if table in grids else set()
 
 
 def _candidates(found, chosen: list[str], named: bool, scale: str, results: Path, notes: list[str]) -> list[tuple[Path, records.Record]]:
@@ -380,16 +368,12 @@ def _candidates(found, chosen: list[str], named: bool, scale: str, results: Path
     candidates = []
     for name in chosen:
         of_table = [(path, record) for path, record in found if record.table == name]
-        if any("rouge1" in record.metrics for _, record in of_table):
-            notes.append(f"{name}: its summaries are scored again, none is written again")
-            continue
         if not named:
             planned = _planned(name, scale, results)
             of_table = [(path, record) for path, record in of_table if path in planned]
-        # A checkpoint that was given by its folder: the record keeps its name, not where it lay.
-        own = [(path, record) for path, record in of_table if record.cell["model"] == "whisper"]
-        if len(own) < len(of_table):
-            notes.append(f"{name}: not measured again, records of a checkpoint that was given by its folder: {len(of_table) - len(own)}")
+        reasons = [kind_of(record).refused(record) for _, record in of_table]
+        own = [entry for entry, reason in zip(of_table, reasons, strict=True) if not reason]
+        notes += [f"{name}: not measured again, {reason}: {count}" for reason, count in Counter(filter(None, reasons)).items()]
         if own and (reason := _not_here(own)):
             notes.append(f"{name}: no cell measured again, {reason}")
         else:
@@ -398,87 +382,53 @@ def _candidates(found, chosen: list[str], named: bool, scale: str, results: Path
 
 
 def _not_here(found: list[tuple[Path, records.Record]]) -> str | None:
-    """Why the corpus of a table cannot be had on this machine; None where it can."""
-    from asum_lib.corpora import GENERATED, digits, load_corpus
-
-    for corpus, split in dict.fromkeys((record.cell["corpus"], record.cell["split"]) for _, record in found):
-        try:
-            if corpus == "digits":
-                digits.source()
-            elif corpus not in GENERATED:
-                load_corpus(corpus, split)
-        except InputError as error:
-            return str(error)
+    """Why the data of a table cannot be had on this machine; None where they can."""
+    distinct = {(record.cell.get("corpus"), record.cell.get("split")): record for _, record in found}
+    try:
+        for record in distinct.values():
+            kind_of(record).check_data(record)
+    except InputError as error:
+        return str(error)
     return None
 
 
 def _measure_again(path: Path, record: records.Record, results: Path) -> Remeasured:
-    from asum_lib.measure import stats
-    from asum_lib.study import run
-
-    start = time.perf_counter()
+    kind, start = kind_of(record), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="asum-verify-") as folder:
         try:
-            if run.fingerprint_of(Cell(**record.cell)) != record.fingerprint:  # before what may take hours
-                return _entry(path, record, results, "stale", STALE, took_s=time.perf_counter() - start)
-            [(new_path, new)] = run.run_cells([Cell(**record.cell)], results=Path(folder), progress=lambda line: None)
+            known = kind.fingerprint(record)
+            if known not in (None, record.fingerprint):  # before what may take hours
+                outcome = {"verdict": "stale", "reason": STALE}
+            else:
+                new_path, new = kind.measure(record, Path(folder))
+                outcome = _outcome(path, record, new_path, new)
         except Exception as error:  # whatever keeps a cell from being measured is a finding, and the rest goes on
-            took_s = time.perf_counter() - start
-            return _entry(path, record, results, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", took_s=took_s)
-        took_s = time.perf_counter() - start
-        if new.status != "ok":
-            return _entry(path, record, results, "failed", new.reason, took_s=took_s)
-        if new.fingerprint != record.fingerprint:
-            return _entry(path, record, results, "stale", STALE, took_s=took_s)
-        split = record.cell["split"]
-        before = {row["id"]: row["hypothesis"] for row in records.samples_of(record, path) if row["split"] == split}
-        after = {row["id"]: row["hypothesis"] for row in records.samples_of(new, new_path) if row["split"] == split}
-        ids, old_errors, words = tables.counts(path, split)
-        new_ids, new_errors, new_words = tables.counts(new_path, split)
-    if ids != new_ids or not (words == new_words).all():
-        return _entry(path, record, results, "failed", "measured on other utterances than the record", took_s=took_s)
-    value, metric = new.metrics[tables.METRIC].value, record.metrics[tables.METRIC]
-    differing = sum(before[identity] != after[identity] for identity in before)
-    reason = None
-    if differing == 0 and abs(value - metric.value) <= EXACT:
-        verdict = "same"
-    elif differing == 0:
-        verdict, reason = "drifted", "the transcripts are equal and the value is another one: the scorer has changed"
-    elif metric.lo <= value <= metric.hi:
-        verdict = "within"
-    else:
-        verdict, reason = "drifted", "the new value is outside the recorded interval"
-    apart = stats.paired_difference([new_errors], [old_errors], words)
-    return _entry(
-        path,
-        record,
-        results,
-        verdict,
-        reason,
-        value=value,
-        differing=differing,
-        difference=apart.value,
-        difference_lo=apart.lo,
-        difference_hi=apart.hi,
-        took_s=took_s,
-    )
+            outcome = {"verdict": "failed", "reason": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        return _entry(path, record, results, **outcome, took_s=round(time.perf_counter() - start, 1))
+
+
+def _outcome(path: Path, record: records.Record, new_path: Path, new: records.Record) -> dict:
+    if new.status != "ok":
+        return {"verdict": "failed", "reason": new.reason}
+    if new.fingerprint != record.fingerprint:
+        return {"verdict": "stale", "reason": STALE}
+    return kind_of(record).compare(path, record, new_path, new)
 
 
 def _entry(path: Path, record: records.Record, results: Path, verdict: str, reason: str | None = None, **measured) -> Remeasured:
-    metric = record.metrics[tables.METRIC]
-    took_s = measured.pop("took_s", None)
-    nothing = dict.fromkeys(("value", "differing", "difference", "difference_lo", "difference_hi"))
+    kind = kind_of(record)
+    name = measured.get("metric") or kind.headline(record)
+    metric = record.metrics[name]
+    lo, hi = kind.bounds(name, metric)
+    nothing = dict.fromkeys(("value", "differing", "difference", "difference_lo", "difference_hi", "took_s"))
+    about = {"metric": name, "unit": metric.unit, "recorded": metric.value, "lo": lo, "hi": hi, "items": metric.n, "counted": kind.items}
     return Remeasured(
+        table=record.table,
         record=_name(path, results),
         verdict=verdict,
         reason=reason,
-        recorded=metric.value,
-        lo=metric.lo,
-        hi=metric.hi,
-        utterances=metric.n,
         expected_s=round(cost_s(record), 1),
-        took_s=None if took_s is None else round(took_s, 1),
-        **nothing | measured,
+        **nothing | about | measured,
     )
 
 

@@ -1,4 +1,5 @@
-"""What the book adds to Sphinx: numbers in prose that come from records, downloads of every table and page, docstrings as they are written.
+"""What the book adds to Sphinx: numbers in prose that come from records, downloads of every table and page, formulas that need no
+network, docstrings as they are written.
 
 Roles, for MyST pages:
 
@@ -30,6 +31,7 @@ def setup(app) -> dict:
     for name, said in {"value": value, "paper": paper, "verdict": verdict, "download-table": download_table}.items():
         app.add_role(name, _role(said))
     app.setup_extension("sphinx.ext.autodoc")
+    app.add_html_math_renderer("mathml", inline_renderers=(_inline_math, None), block_renderers=(_display_math, None))
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("html-page-context", _notebook_button)
     app.connect("build-finished", _downloads)
@@ -114,6 +116,24 @@ def _judged(scale: str) -> dict[str, str]:
 
 def _number(value: float) -> str:
     return f"{value:,.1f}" if abs(value) < 1_000 else f"{value:,.0f}"
+
+
+def _inline_math(translator, node) -> None:
+    """A formula as MathML, which browsers set by themselves: no script, no network, and a screen reader can read it."""
+    from docutils.nodes import SkipNode
+    from latex2mathml.converter import convert
+
+    translator.body.append(convert(node.astext()))
+    raise SkipNode
+
+
+def _display_math(translator, node) -> None:
+    """The same on a line of its own."""
+    from docutils.nodes import SkipNode
+    from latex2mathml.converter import convert
+
+    translator.body.append(f'<div class="math" tabindex="0">{convert(node.astext(), display="block")}</div>')
+    raise SkipNode
 
 
 def _docstring(app, what, name, obj, options, lines) -> None:

@@ -1,6 +1,7 @@
 """What the book adds to Sphinx: numbers in prose from records, and docstrings as they are written."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from bs4 import BeautifulSoup
@@ -73,3 +74,13 @@ def test_a_docstring_is_given_to_sphinx_as_restructured_text():
     lines = ["Use `name`.", "", "    with x:", "        y", "", "It is 2 * 3, and *args stay."]
     book._docstring(None, "module", "m", None, None, lines)
     assert lines == ["Use ``name``.", "", "::", "", "    with x:", "        y", "", "It is 2 * 3, and \\*args stay."]
+
+
+def test_a_formula_is_mathml_and_needs_no_script():
+    from docutils.nodes import SkipNode, math_block
+
+    translator = SimpleNamespace(body=[])
+    with pytest.raises(SkipNode):
+        book._display_math(translator, math_block("", r"\frac{1}{2}"))
+    formula = BeautifulSoup(translator.body[0], "html.parser").math
+    assert [number.text for number in formula.mfrac.find_all("mn")] == ["1", "2"]

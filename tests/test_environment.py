@@ -115,6 +115,6 @@ def test_binder_has_the_locked_versions_of_what_the_code_imports_and_no_more():
     environment = yaml.safe_load((REPOSITORY / "binder" / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     pins = {canonicalize_name(Requirement(line).name): str(Requirement(line).specifier) for line in environment[-1]["pip"]}
     assert pins == {name: f"=={locked()[name]}" for name in pins}
-    not_for_reading = {"torch", "docutils", "jupyter-book", "snakemake"}  # PyTorch is conda's there
+    not_for_reading = {"torch", "docutils", "latex2mathml", "jupyter-book", "snakemake"}  # PyTorch is conda's there
     assert set(pins) == {canonicalize_name(Requirement(line).name) for line in project()["dependencies"]} - not_for_reading
     assert any(isinstance(entry, str) and entry.startswith("pytorch-cpu") for entry in environment)

@@ -16,7 +16,7 @@ from asum_lib.errors import InputError, choose
 from asum_lib.teaching import quantisation, worked
 
 POSITION_S = 0.04  # of sound that an encoder position of the mini ladder stands for: two log-mel frames of 20 ms
-ROLES = ("query", "key", "value", "output", "feed-forward in", "feed-forward out")  # in the order of `adapters.MODULES`
+ROLES = ("query", "key", "value", "output", "widening", "narrowing")  # in the order of `adapters.MODULES`
 CHECKPOINTS = {"whisper": "Whisper medium (mini)", "t5": "T5 (mini)", "mbart": "mBART (mini)"}
 REAL = {"whisper-medium": "Whisper medium", "t5-base": "T5 base", "mbart-large": "mBART large"}
 TARGETS = {"qkv": "q, k, v", "all-linear": "all of a block"}
@@ -306,12 +306,13 @@ def names_table() -> object:
     for family in CHECKPOINTS:
         without = list(dict.fromkeys(one.name for one in modules(family) if not one.bias))
         names = MODULES[family]["all-linear"]
-        lines.append([family, *names, "all of them" if len(without) == len(names) else ", ".join(without) or "none"])
-    return worked.table(("family", *ROLES, "without a bias"), lines)
+        lines.append([family, *names, "all" if len(without) == len(names) else ", ".join(without) or "none"])
+    return worked.table(("family", *ROLES, "no bias"), lines)
 
 
 def modules_table(found: Sequence[Module], names: Sequence[str] = ()) -> object:
-    """The linear layers of the blocks, those of one place and shape in a line; those called by one of `names` carry the paper's adapter."""
+    """The linear layers of the blocks, those of one place and shape in a line; those called by one of `names`, which carry the paper's adapter,
+    in a line of their own."""
     alike: dict[tuple, list[Module]] = {}
     for one in found:
         alike.setdefault((one.stack, one.part, one.shape, one.name in names), []).append(one)
@@ -321,13 +322,12 @@ def modules_table(found: Sequence[Module], names: Sequence[str] = ()) -> object:
             ", ".join(one.name for one in each),
             f"{out} × {into}",
             sum(one.count for one in each),
-            f"{each[0].adapter:,}",
-            f"{100 * each[0].adapter / each[0].numbers:.0f} %",
-            "yes" if adapted else "",
+            f"{each[0].adapter:,} ({100 * each[0].adapter / each[0].numbers:.0f} %)",
         ]
-        for (stack, part, (out, into), adapted), each in alike.items()
+        for (stack, part, (out, into), _), each in alike.items()
     ]
-    return worked.table(("where", "layers", "weight", "how many", "LoRA on one", "of it", "paper's"), lines)
+    caption = f"LoRA on one: its numbers, in per cent of the weight's. The paper's adapter is on {', '.join(names)}." if names else ""
+    return worked.table(("where", "layers", "weight", "count", "LoRA on one"), lines, caption)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,18 @@ def test_modules_of_the_families_are_found_where_they_are():
     assert cross[0] == "decoder.block.0.layer.1.EncDecAttention.q"
 
 
+def test_the_table_of_modules_has_a_line_for_each_place_and_shape():
+    shown = attention.modules_table(attention.modules("whisper"), ("q_proj", "k_proj", "v_proj")).data
+    assert shown.count("<tr>") == 1 + 10
+    assert "<td>q_proj, k_proj, v_proj</td><td>128 × 128</td><td>9</td><td>4,096 (25 %)</td>" in shown
+    assert "<td>fc1</td><td>512 × 128</td><td>3</td><td>10,240 (16 %)</td>" in shown
+
+
+def test_t5_has_no_bias_and_does_not_divide_its_scores():
+    assert attention.t5_scaling() == 1
+    assert "<td>wi</td><td>wo</td><td>all</td>" in attention.names_table().data
+
+
 @pytest.mark.parametrize(
     ("name", "target", "trained"), [("whisper", "qkv", 110_592), ("t5-base", "qkv", 2_654_208), ("t5-base", "all-linear", 6_488_064)]
 )

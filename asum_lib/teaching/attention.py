@@ -326,7 +326,7 @@ def modules_table(found: Sequence[Module], names: Sequence[str] = ()) -> object:
         ]
         for (stack, part, (out, into), _), each in alike.items()
     ]
-    caption = f"LoRA on one: its numbers, in per cent of the weight's. The paper's adapter is on {', '.join(names)}." if names else ""
+    caption = f"LoRA on one: its numbers (in per cent of the weight's). The paper's adapter is on {', '.join(names)}." if names else ""
     return worked.table(("where", "layers", "weight", "count", "LoRA on one"), lines, caption)
 
 

@@ -55,7 +55,8 @@ keep() { # keep NAME SIZE...: the records of this run
   for size in "$@"; do cp -p "$TABLE/whisper-$size"-* "$OUT/$name"; done
 }
 
-through_slurm() { .venv/bin/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/slurm -- "${targets[@]}"; }
+# To be started in a subshell, which it then is: who ends that ends the workflow.
+through_slurm() { exec .venv/bin/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/slurm -- "${targets[@]}"; }
 
 compare() {
   local name=$1
@@ -76,7 +77,7 @@ check_local() {
 check_slurm() {
   want tiny small large
   start=$SECONDS
-  through_slurm >"$OUT/slurm.log" 2>&1
+  (through_slurm >"$OUT/slurm.log" 2>&1)
   keep slurm tiny small large
   say "$(ls "$OUT"/slurm/*.json | wc -l) records of $(grep -c 'has been submitted' "$OUT/slurm.log") jobs in $((SECONDS - start)) s"
   compare slurm
@@ -91,7 +92,7 @@ check_disturbed() {
   trap 'scontrol update NodeName=$(hostname -s) State=RESUME 2>/dev/null; kill "$flow" 2>/dev/null' EXIT
 
   # A running job is cancelled after its first record: it comes again, and goes on with the second.
-  await 900 "the first record of $LONG" sh -c "ls $TABLE/whisper-small-*-adalora-*.json >/dev/null 2>&1"
+  await 3600 "the first record of $LONG" sh -c "ls $TABLE/whisper-small-*-adalora-*.json >/dev/null 2>&1"
   sleep 5
   first=$(ls "$TABLE"/whisper-small-*-adalora-*.json | head -1)
   before=$(stat --format %Y "$first")
@@ -102,12 +103,12 @@ check_disturbed() {
   sleep 10
   for pid in $kernels; do kill -0 "$pid" 2>/dev/null && say "its kernel $pid still runs ten seconds later"; done
   again() { [ -n "$(job_of $LONG PENDING,RUNNING)" ] && [ "$(job_of $LONG PENDING,RUNNING)" != "$cancelled" ]; }
-  await 600 "$LONG to be submitted again" again
+  await 1800 "$LONG to be submitted again" again
   say "submitted again as job $(job_of $LONG PENDING,RUNNING)"
 
   # The node is drained while jobs run: they go on, no other one starts.
   busy() { [ -n "$(queue RUNNING %i)" ]; }
-  await 900 "a running job" busy
+  await 1800 "a running job" busy
   sleep 10
   running=$(queue RUNNING %i | sort)
   scontrol update NodeName="$node" State=DRAIN Reason=slurm_check

@@ -116,9 +116,10 @@ def _model(cell):
         return f"whisper-{cell.size}" if isinstance(cell, Cell) else CATALOGUE[cell.model]
     from transformers import AutoConfig
 
-    from asum_lib.models import ladder, text_ladder
+    from asum_lib.models import checkpoint, ladder, text_ladder
 
     folder = ladder.checkpoint(cell.size) if isinstance(cell, Cell) else text_ladder.checkpoint(cell.model)
+    (checkpoint.check if isinstance(cell, Cell) else checkpoint.check_text)(folder)
     return AutoConfig.from_pretrained(folder, local_files_only=True)
 
 

@@ -42,7 +42,8 @@ def compare(one: Path, other: Path, names=()) -> Comparison:
             ours, theirs = (list(records.read_samples(where)) for where in (path, twin))
             samples += sum(x == y for x, y in zip(ours, theirs, strict=False))
             if ours != theirs:
-                unlike.append(f"{sum(x != y for x, y in zip(ours, theirs, strict=False)) + abs(len(ours) - len(theirs))} samples")
+                apart = sum(x != y for x, y in zip(ours, theirs, strict=False)) + abs(len(ours) - len(theirs))
+                unlike.append(f"what {apart} of {len(ours)} samples say")
         same += not unlike
         found += [f"{path.name}: {key} differs" for key in unlike]
     return Comparison(same, samples, tuple(found))

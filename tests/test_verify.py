@@ -9,9 +9,10 @@ import pytest
 from asum_lib import cli
 from asum_lib.corpora import howto, materialize
 from asum_lib.errors import InputError
-from asum_lib.measure import stats, wer
-from asum_lib.study import records, render_paper, run, verify
+from asum_lib.measure import rouge, stats, wer
+from asum_lib.study import corpora_table, memory_footprint, records, render_paper, run, text_run, verify
 from asum_lib.study.cells import make_cell
+from asum_lib.study.text_cells import make_text_cell
 
 SPOKEN = [f"put cup {i} on the left of the table" for i in range(20)]  # 9 words each
 
@@ -21,7 +22,7 @@ def heard(errors: int) -> list[str]:
     return [text.replace("left", "right") if i < errors else text for i, text in enumerate(SPOKEN)]
 
 
-def write_record(results, cell, hypotheses, *, train_s=None, reason=None, fingerprint=None, dev_errors=None):
+def write_record(results, cell, hypotheses, *, train_s=None, reason=None, fingerprint=None, dev_errors=None, source_errors=None):
     """A record as a run would have written it, from its transcripts."""
     counts = wer.count_errors(SPOKEN, hypotheses, "none")
     value, lo, hi = stats.ratio_interval([[count.errors for count in counts]], [count.words for count in counts])
@@ -31,6 +32,9 @@ def write_record(results, cell, hypotheses, *, train_s=None, reason=None, finger
     if dev_errors is not None:
         samples.append({"split": "dev", "epoch": 0, "id": "d0", "hypothesis": "", "errors": 4, "words": 9})
         history = [dict.fromkeys(records.EPOCH) | {"epoch": 0, "step": 0, "dev_errors": dev_errors, "dev_words": 9}]
+    if source_errors is not None:
+        samples.append({"split": "source", "epoch": 0, "id": "s0", "hypothesis": "", "errors": 2, "words": 9})
+        history = [dict.fromkeys(records.FORGETTING_EPOCH) | history[0] | {"source_errors": source_errors, "source_words": 9}]
     path = cell.path(results)
     metric = records.Metric(value, lo, hi, "%", "lower", wer.signature("none"), len(SPOKEN))
     record = records.Record(
@@ -208,6 +212,180 @@ def test_a_curve_that_its_dev_transcripts_do_not_give_is_found(results, now):
     assert verify.rescore(path, record) == "epoch 0: 3 dev errors recorded, 4 in its samples"
 
 
+def test_a_curve_on_the_source_that_its_transcripts_do_not_give_is_found(results, now):
+    cell = make_cell("tiny", "int8", "adalora", forgetting=True)
+    path, record = write_record(results, cell, heard(5), dev_errors=4, source_errors=2)
+    assert verify.rescore(path, record) is None
+    path, record = write_record(results, cell, heard(5), dev_errors=4, source_errors=3)
+    assert verify.rescore(path, record) == "epoch 0: 3 source errors recorded, 2 in its samples"
+
+
+def test_a_cell_of_the_learning_rates_is_measured_again(results, now):
+    write_record(results, make_cell("tiny", "fp32", "full", rate="1", forgetting=True), heard(5))
+    [cell] = verify.verify(results=results).cells
+    assert (cell.table, cell.verdict, cell.metric, cell.counted) == ("learning_rates", "same", "wer_pct", "utterances")
+
+
+TOLD = "put the cup on the left"
+
+
+def write_summaries(results, cell, others: int, **fields):
+    """A record of 20 summaries, in `others` of which one of six words is another one: ROUGE-1 of 5/6 there, 1 elsewhere."""
+    written = [TOLD.replace("left", "right") if i < others else TOLD for i in range(20)]
+    scores = rouge.score([TOLD] * 20, written, "en")
+    samples = [{"split": cell.split, "id": f"d{i:02d}", "reference": TOLD, "summary": text} for i, text in enumerate(written)]
+    samples = [row | {kind: round(float(values[i]), 6) for kind, values in scores.items()} for i, row in enumerate(samples)]
+    metrics = {
+        kind: records.Metric(
+            *stats.ratio_interval([[row[kind] for row in samples]], [1.0] * 20), "ROUGE x 100", "higher", rouge.signature(kind, "en"), 20
+        )
+        for kind in scores
+    }
+    path, record = write_record(results, make_cell("tiny", "fp32", "none"), heard(0))
+    path.unlink()
+    record = replace(record, table=cell.table, cell=cell.as_dict(), metrics=metrics, fingerprint=f"made of {cell.name}")
+    return cell.path(results), records.write(replace(record, **fields), cell.path(results), samples)
+
+
+@pytest.fixture
+def now_written(monkeypatch):
+    """Says how many summaries are others when a text cell is measured again."""
+    given = {"others": 5}
+    monkeypatch.setattr(text_run, "run_text_cells", lambda cells, *, results, progress: [write_summaries(results, cell, **given) for cell in cells])
+    monkeypatch.setattr(text_run, "fingerprint_of", lambda cell: f"made of {cell.name}")
+    return given.update
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict", "value", "differing"),
+    [(5, "same", 95.8333, 0), (6, "within", 95.0, 1), (20, "drifted", 83.3333, 15)],
+)
+def test_summaries_are_written_again_and_held_against_their_interval(results, now_written, others, verdict, value, differing):
+    """5 of 20 summaries with 5/6 and 15 with 1 are 95.83; each other one takes 0.83 points."""
+    write_summaries(results, make_text_cell("howto-text", "t5"), 5)
+    now_written(others=others)
+    found = verify.verify("rouge_wikihow", results=results)
+    [cell] = found.cells
+    assert (cell.verdict, cell.metric, cell.differing, cell.items, cell.counted) == (verdict, "rouge1", differing, 20, "summaries")
+    assert cell.value == pytest.approx(value, abs=1e-3)
+    assert cell.difference == pytest.approx((5 - others) / 1.2, abs=1e-3)
+    assert cell.difference_lo <= cell.difference <= cell.difference_hi
+    assert found.holds == (verdict != "drifted")
+
+
+def test_the_search_for_learning_rates_is_measured_again_on_dev(results, now_written):
+    cell = make_text_cell("howto-text", "t5", method="lora", learning_rate=0.01, split="dev", search=True)
+    write_summaries(results, cell, 5)
+    [found] = verify.verify(results=results).cells
+    assert found.record == "results/mini/rouge_rates/howto-text/t5-mini-fp32-lora-r16-lr0.01-dev-s0.json"
+    assert (found.table, found.verdict) == ("rouge_rates", "same")
+
+
+def test_a_stale_text_record_is_not_measured(results, now_written, monkeypatch):
+    write_summaries(results, make_text_cell("howto-text", "t5"), 5, fingerprint="of another corpus")
+    monkeypatch.setattr(text_run, "run_text_cells", lambda *given, **options: pytest.fail("measured"))
+    assert [cell.verdict for cell in verify.verify("rouge_wikihow", results=results).cells] == ["stale"]
+
+
+def test_a_text_record_of_a_given_checkpoint_is_said(results, now_written):
+    write_summaries(results, make_text_cell("howto-text", "t5", size="my-own"), 5)
+    found = verify.verify("rouge_wikihow", results=results)
+    assert (found.rescored, found.cells) == ({"rouge_wikihow": 1}, [])
+    assert "rouge_wikihow: not measured again, records of a checkpoint that was given by its folder: 1" in found.notes
+
+
+@pytest.fixture
+def split_of_ten(results):
+    """A real record of the first ten documents of a split: its path."""
+    return corpora_table.measure({"corpus": "howto-text", "split": "dev", "limit": 10, "results_dir": str(results)}).path
+
+
+def test_a_split_is_counted_again_and_every_metric_must_be_equal(results, split_of_ten):
+    [cell] = verify.verify("corpora", results=results).cells
+    assert (cell.verdict, cell.differing, cell.counted) == ("same", 0, "metrics")
+    assert cell.items == len(records.read(split_of_ten).metrics)
+    edit(split_of_ten, lambda data: data["metrics"]["text_vocabulary"].update(value=data["metrics"]["text_vocabulary"]["value"] + 1))
+    found = verify.verify("corpora", results=results)  # no sample holds the vocabulary: only counting again can find it
+    [cell] = found.cells
+    assert (found.mismatches, cell.verdict, cell.metric, cell.difference, cell.differing) == ([], "drifted", "text_vocabulary", -1, 1)
+    assert cell.reason == "text_vocabulary is the first of the figures that do not hold"
+
+
+def test_a_mean_that_the_counts_of_its_documents_do_not_give_is_found(results, split_of_ten):
+    edit(split_of_ten, lambda data: data["metrics"]["summary_words"].update(lo=1.0))
+    [mismatch] = verify.verify("corpora", results=results).mismatches
+    assert mismatch.reason.startswith("summary_words ") and "from its documents" in mismatch.reason
+
+
+MEMORY_CELL = memory_footprint.make_cell("whisper-tiny", "fp32", "none")
+
+
+@pytest.fixture(scope="module")
+def accounted(tmp_path_factory):
+    """The record of a memory cell that is accounted for and not measured."""
+    return memory_footprint.measure_cells([MEMORY_CELL], False, tmp_path_factory.mktemp("accounted"), progress=lambda line: None).records[0]
+
+
+def with_peak(record, peak: int, *, weights=0, repeats=1):
+    """The record as if it had been measured too; a peak of three repeats has 99 MB as their lowest and 101 as their highest."""
+    interval = (99_000_000, 101_000_000) if repeats > 1 else (None, None)
+    measured = {"decode_peak_bytes": records.Metric(peak, *interval, "bytes", "lower", memory_footprint.SIGNATURE, repeats)}
+    measured["decode_peak_file_bytes"] = records.Metric(4096 * repeats, *interval, "bytes", "lower", memory_footprint.SIGNATURE, repeats)
+    counted = record.metrics["weights_bytes"]
+    measured["weights_bytes"] = replace(counted, value=counted.value + weights, lo=counted.lo + weights, hi=counted.hi + weights)
+    return replace(record, config=record.config | {"measured": True}, metrics=record.metrics | measured)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "peak", "weights", "verdict", "shown"),
+    [
+        (3, 100_000_000, 0, "same", "decode_peak_bytes"),
+        (3, 111_000_000, 0, "within", "decode_peak_bytes"),  # 101 MB and a tenth are 111.1
+        (3, 111_200_000, 0, "drifted", "decode_peak_bytes"),
+        (3, 89_000_000, 0, "drifted", "decode_peak_bytes"),  # 99 MB less a tenth are 89.1
+        (1, 109_000_000, 0, "within", "decode_peak_bytes"),
+        (1, 111_000_000, 0, "drifted", "decode_peak_bytes"),
+        (3, 100_000_000, 1, "drifted", "weights_bytes"),  # a count has no play
+    ],
+)
+def test_bytes_are_held_exactly_where_counted_and_within_a_tenth_where_measured(
+    results, accounted, monkeypatch, repeats, peak, weights, verdict, shown
+):
+    path = MEMORY_CELL.path(results)
+    records.write(with_peak(accounted, 100_000_000, repeats=repeats), path, [])
+    again = with_peak(accounted, peak, weights=weights, repeats=repeats)
+    monkeypatch.setattr(memory_footprint, "measure_cells", lambda *given, **options: memory_footprint.Row("whisper-tiny", (path,), (again,)))
+    [cell] = verify.verify("memory", results=results).cells
+    assert (cell.verdict, cell.metric, cell.unit, cell.counted) == (verdict, shown, "bytes", "figures")
+    assert cell.record == "results/paper/memory/whisper-tiny-fp32-none-cpu.json"
+
+
+def test_a_memory_cell_that_was_not_measured_is_accounted_for_again(results, accounted):
+    records.write(accounted, MEMORY_CELL.path(results), [])
+    for scale in ("mini", "paper"):  # memory is the same at either
+        [cell] = verify.verify(scale=scale, results=results).cells
+        assert (cell.table, cell.verdict, cell.metric, cell.differing) == ("memory", "same", "decode_peak_accounted_bytes", 0)
+
+
+def test_an_account_that_does_not_add_up_is_found(results, accounted):
+    path = MEMORY_CELL.path(results)
+    records.write(accounted, path, [])
+    edit(path, lambda data: data["config"]["account"].update(cache=0))
+    [mismatch] = verify.verify("memory", results=results).mismatches
+    whole = accounted.metrics["decode_peak_accounted_bytes"].value
+    assert mismatch.reason == f"decode_peak_accounted_bytes {whole} recorded, its parts add up to {whole - accounted.config['account']['cache']}"
+
+
+def test_the_default_sample_of_the_study_holds_a_cell_of_every_table(monkeypatch):
+    from asum_lib.corpora import digits
+
+    monkeypatch.setattr(digits, "source", lambda: None)  # as where the recordings are
+    monkeypatch.setattr(verify, "rescore", lambda path, record: None)
+    found = verify.verify(seed=0, dry_run=True)
+    assert {cell.table for cell in found.cells} == set(found.tables)
+    assert {"corpora", "learning_rates", "memory", "rouge_gazeta", "rouge_rates", "rouge_wikihow", "whisper_digits"} < set(found.tables)
+
+
 def test_the_sample_holds_trained_and_untrained_cells_of_every_table(results):
     for size in ("tiny", "base", "small"):
         add(results, size, "int8", "none")
@@ -383,6 +561,27 @@ def test_the_page_shows_the_last_verification_and_does_without_one(results, now)
     shown = render_paper.verification_table(results).data
     assert 'href="../results/mini/whisper_wer/whisper-tiny-fp32-none-s0.json"' in shown
     assert "drifted" in shown and "10 of 20 utterances" in shown
+    assert "whisper-tiny-fp32-none-s0.json, drifted: the new value is outside" in render_paper.verification_summary(results).data
+
+
+def test_the_page_says_that_an_earlier_version_wrote_what_is_kept(results, now):
+    add(results)
+    edit(verify.write(verify.verify("whisper_wer", results=results), results), lambda data: data.update(schema=1))
+    assert "written by an earlier version" in render_paper.verification_summary(results).data
+    assert "No cell has been measured again yet" in render_paper.verification_table(results).data
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "lo", "hi", "recorded", "difference"),
+    [("%", 12.345, 10.0, 14.0, "12.35 (10.00 to 14.00)", "-0.50 (-1.00 to +0.25)"), ("words", 33.45, 33.45, 33.45, "33.45 (exactly)", "-0.50")],
+)
+def test_a_value_stands_beside_what_it_is_held_against(results, now, unit, value, lo, hi, recorded, difference):
+    add(results)
+    [cell] = verify.verify("whisper_wer", results=results).cells
+    ends = (-1.0, 0.25) if lo < hi else (None, None)
+    cell = replace(cell, unit=unit, recorded=value, lo=lo, hi=hi, difference=-0.5, difference_lo=ends[0], difference_hi=ends[1])
+    assert (verify.held_against(cell), verify.apart(cell)) == (recorded, difference)
+    assert verify.shown(1_500_000, "bytes") == "1.5"
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from asum_lib.study.text_cells import SIZES as TEXT_SIZES
 from asum_lib.study.text_cells import SYSTEMS, TextCell
 
 EXACT = 1e-9  # two values from the same counts differ by rounding alone
-# Peaks have no sampling error to make an interval of. Repeats on one machine lie within a hundredth of each other (their lowest and highest
-# are recorded), but another kernel, C library or number of threads moves heap and scratch by more. What the study concludes from peaks are
-# ratios of precisions and methods, which are far larger than a tenth.
+# A peak has no sampling error to make an interval of. Repeats on one machine are nearly always within a hundredth of each other (their lowest
+# and highest are recorded), but another kernel, C library or number of threads moves heap and scratch by more: a tenth is room for these, and
+# still finds a copy of the weights, a gradient or a cache too many, which is what moves a peak when code or libraries change.
 PEAK_SHARE = 0.1
 # Of a measured memory cell, whose recorded times are of the phases alone: the imports and random weights once, and what a child takes besides.
 START_S, CHILD_S = 10.0, 2.0

@@ -150,13 +150,7 @@ def verify(
         else:
             progress(f"{label}: measuring, about {cost_s(record):.0f} s")
             measured.append(_measure_again(path, record, results))
-        entry = measured[-1]
-        value = (
-            ""
-            if entry.value is None
-            else f", {entry.metric} {shown(entry.value, entry.unit)}, recorded {held_against(entry)} {shown_unit(entry.unit)}"
-        )
-        progress(f"{label}: {entry.verdict}{value}{f' ({entry.reason})' if entry.reason else ''}")
+        progress(f"{label}: {_said(measured[-1])}")
 
     stale = sum(entry.verdict == "stale" for entry in measured)
     if stale:
@@ -316,6 +310,12 @@ def as_markdown(verification: Verification) -> str:
     lines += [f"\nMismatch: {mismatch.record}: {mismatch.reason}" for mismatch in verification.mismatches]
     lines += [f"\nNote: {note}" for note in verification.notes]
     return "\n".join(lines)
+
+
+def _said(cell: Remeasured) -> str:
+    """The verdict, the new value beside the recorded one, and the reason, in one line."""
+    value = "" if cell.value is None else f", {cell.metric} {shown(cell.value, cell.unit)} {shown_unit(cell.unit)}, recorded {held_against(cell)}"
+    return f"{cell.verdict}{value}{f' ({cell.reason})' if cell.reason else ''}"
 
 
 def _tables(table: str | None, scale: str, results: Path) -> list[str]:

@@ -10,7 +10,7 @@
 # two runs at once          | two writers of a record, two real runs of a cell       | test_manifest, test_fetch; test_survival (two studies)
 # Ctrl-C                    |                                                        | test_cli, test_fetch; test_survival (`make study`)
 # a notebook that raises    |                                                        | test_cli (alone); test_survival (in the study)
-# damaged cache             | features, made corpora, damaged audio                  | test_training (state), test_manifest (list of decoded audio)
+# damaged cache             | features, made corpora, audio, state of pre-training   | test_training (state), test_manifest (list of decoded audio)
 # damaged checkpoint        | text models                                            | test_checkpoints, test_paper_path (Whisper), test_text_models
 # damaged record            | any value anywhere, cut and binary files, cut samples  | test_records (keys, hashes), test_verify
 # damaged manifest          |                                                        | test_manifest; test_text_files, test_parquet
@@ -37,6 +37,7 @@ from asum_lib.errors import InputError
 from asum_lib.models import checkpoint, ladder
 from asum_lib.paths import CHECKPOINTS, REPOSITORY, RESULTS
 from asum_lib.study import peft_rouge, records
+from asum_lib.training.pretrain import restore_state, save_state
 
 QUICK = {"corpus": "howto-text", "model": "lead3", "limit": 3}  # a cell that needs no model
 NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -343,6 +344,17 @@ def test_what_killed_runs_left_in_the_cache_is_removed_a_day_later(spoken, tmp_p
         shutil.rmtree(features, ignore_errors=True)
         log_mel(spoken[0](tmp_path / "corpora" / "few"), ladder.extractor())
         assert folder.exists() == (age_s == 60)
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, gone])
+def test_a_damaged_state_of_pretraining_begins_anew(tmp_path, damage):
+    import torch
+
+    model, path = torch.nn.Linear(2, 2), tmp_path / "state.pt"
+    save_state(path, {"model": model}, step=500)
+    assert restore_state(path, {"model": model}) == 500
+    damage(path)
+    assert restore_state(path, {"model": model}) == 0
 
 
 def test_audio_that_was_damaged_is_named(spoken, tmp_path, monkeypatch):

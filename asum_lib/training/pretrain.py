@@ -120,12 +120,17 @@ def save_state(path: Path, objects: dict, step: int) -> None:
 
 
 def restore_state(path: Path, objects: dict) -> int:
-    """Load a saved state in place and return its step; 0 where there is none."""
+    """Load a saved state in place and return its step; 0 where there is none, or one that cannot be read."""
+    import pickle
+
     import torch
 
     if not path.is_file():
         return 0
-    state = torch.load(path, weights_only=True)
+    try:
+        state = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        return 0
     for name, item in objects.items():
         item.load_state_dict(state[name])
     return state["step"]

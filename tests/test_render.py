@@ -45,6 +45,10 @@ def test_a_failed_cell_shows_its_reason_escaped(add_record, tmp_path):
     assert "&lt;b&gt;out of memory" in shown and "<b>out of memory" not in shown
 
 
+def test_a_text_says_its_language():
+    assert render.in_language("дом & сад", "ru", "li") == '<li lang="ru">дом &amp; сад</li>'
+
+
 def test_words_are_marked_as_they_were_heard():
     assert render._marked("fold the fabric in half", "fold a fabric half") == ('fold <mark title="spoken: the">a</mark> fabric <del>in</del> half')
     assert render._marked("cut it", "cut it now") == 'cut it <mark title="spoken: ">now</mark>'

@@ -22,7 +22,7 @@ from asum_lib.corpora.texts import Fact, TextCorpus, TextDocument
 from asum_lib.errors import InputError
 from asum_lib.models import checkpoint
 from asum_lib.paths import REPOSITORY, RESULTS
-from asum_lib.study import corpora_table, learning_rates, memory_footprint, peft_rouge, records, whisper_quant
+from asum_lib.study import corpora_table, learning_rates, memory_footprint, peft_rouge, records, verify, whisper_quant
 
 # Code that can run code ---------------------------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ CHOSEN = [  # records that the pages are made of, few of each kind
     "paper/memory/whisper-small*",
     "paper/format_check*/*",
 ]
-LOOKED_UP = ("scale", "tables", "record", "verdict", "started_at", "finished_at", "operators")  # of verified.json and bench.json, by code
+LOOKED_UP = ("operators",)  # of bench.json, by code
 NAMED = {  # what of a cell can be a name that someone else chose, and in which tables
     "mini/whisper_wer": ("precision",),
     "mini/corpora": ("corpus",),
@@ -328,8 +328,13 @@ def results(tmp_path_factory) -> Path:
     for claim in claims["claims"]:
         claim |= {key: claim[key] + EVIL for key in ("id", "text", "where", "rule_text")}
     (results / "claims.yaml").write_text(json.dumps(claims))  # JSON is YAML
-    for name in ("verified.json", "bench.json"):
-        (results / name).write_text(json.dumps(evil(json.loads((RESULTS / name).read_text(encoding="utf-8")))))
+    (results / "bench.json").write_text(json.dumps(evil(json.loads((RESULTS / "bench.json").read_text(encoding="utf-8")))))
+    machine = dict.fromkeys(verify.MACHINE, EVIL) | {"packages": {EVIL: EVIL}}
+    cell = verify.Remeasured("whisper_wer", EVIL, "drifted", EVIL, EVIL, EVIL, 1, 1, 2, 3, 10, EVIL, 3, 2, 1, 3, 5, 5)
+    found = verify.Verification(
+        verify.SCHEMA, EVIL, ["whisper_wer"], 1, EVIL, EVIL, EVIL, machine, {"whisper_wer": 1}, [verify.Mismatch(EVIL, EVIL)], [EVIL], [cell]
+    )
+    verify.write(found, results)
     return results
 
 
@@ -368,6 +373,7 @@ GIVEN = {  # what a function needs that has no default; where there are several,
     "render_rouge.all_cells": [{"table": "rouge_wikihow"}, {"table": "rouge_gazeta"}],
     "render_rouge.main_table": [{"table": "rouge_wikihow"}, {"table": "rouge_gazeta"}],
     "render.plot_curves": [{}],
+    "render.in_language": [{"text": EVIL, "language": EVIL}],
     "render_rouge.samples": [{}],
     "render_rouge.plot_kept_ranks": [{"corpus": "howto-text", "model": "t5"}],
     "render_rouge.sample_rows": [{"corpus": "howto-text", "model": "t5"}],
@@ -394,6 +400,7 @@ NO_DATA = {  # shows no text of others: what it is given is numbers, names that 
 SHOW = {  # functions that must have shown an evil text, escaped: else this test has not tried them
     "render.all_cells",
     "render.example",
+    "render.in_language",
     "render.main_table",
     "render.row_table",
     "render.status",

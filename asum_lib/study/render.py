@@ -148,6 +148,11 @@ def _command(row: dict, results: Path) -> str:
     return re.sub(r"seeds=\[\d+\]", f"seeds={row['seeds']}", command)
 
 
+def in_language(text: str, language: str, tag: str = "span") -> str:
+    """A text as an element that says its language, so that it is read out as Russian where it is."""
+    return f'<{tag} lang="{html.escape(language)}">{html.escape(text)}</{tag}>'
+
+
 def _link(path: str, text: str) -> str:
     """A link to a record as the built book carries it: `results` lies at the site's root, every page one level below."""
     return f'<a href="../{html.escape(path)}">{html.escape(text)}</a>'

@@ -14,7 +14,7 @@ from asum_lib.errors import InputError
 from asum_lib.measure import extractive, rouge, summaries
 from asum_lib.paths import RESULTS
 from asum_lib.study import corpora_table, render_paper
-from asum_lib.study.render import _link, _nothing_yet
+from asum_lib.study.render import _link, _nothing_yet, in_language
 from asum_lib.study.render_paper import _html
 
 SYSTEM_NAMES = {"lead3": "Lead-3", "textrank": "TextRank", "oracle": "extractive oracle"}
@@ -178,10 +178,9 @@ def document(row: corpora_table.Row, number: int = 0) -> object:
     lines = []
     for position, sentence in enumerate(sentences, start=1):
         letters = "".join(letter for letter, chosen in taken.items() if sentence in chosen)
-        text = html.escape(sentence)
-        lines.append([str(position), letters, f"<strong>{text}</strong>" if "O" in letters else text])
-    caption = f"{html.escape(found.title or found.id)}. L: Lead-3, T: TextRank, O and bold: the oracle."
-    summary = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in found.summary)
+        lines.append([str(position), letters, in_language(sentence, language, "strong" if "O" in letters else "span")])
+    caption = f"{in_language(found.title or found.id, language)}. L: Lead-3, T: TextRank, O and bold: the oracle."
+    summary = "".join(in_language(sentence, language, "li") for sentence in found.summary)
     return _html(f'<div class="wrap">{_table(("", "taken by", "sentence"), lines, caption)}<p>Reference:</p><ul>{summary}</ul></div>')
 
 
@@ -194,7 +193,7 @@ def facts(row: corpora_table.Row, number: int = 0, summary: str | None = None) -
     rouge_1 = 100 * rouge.score([found.reference], [summary], row.corpus.language, types=("rouge1",))["rouge1"][0]
     recall = "no key fact" if counts.recall is None else f"{counts.right} of {counts.right + counts.missed} key facts"
     said = f"ROUGE-1 {rouge_1:.1f}; {recall}, {counts.beside} beside them, {counts.made_up} made up."
-    return _html(f"<p>{marked(summary, found.facts, lexicon)}</p><p>{said}</p>")
+    return _html(f'<p lang="{html.escape(row.corpus.language)}">{marked(summary, found.facts, lexicon)}</p><p>{said}</p>')
 
 
 def marked(summary: str, document_facts, lexicon) -> str:

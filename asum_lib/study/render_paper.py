@@ -164,7 +164,9 @@ def verification_summary(results: Path = RESULTS) -> object:
         [html.escape(row["table"]), row["rescored"], row["measured"], *(row[name] or "" for name in verdicts)] for row in verify.by_table(found)
     ]
     shown += _table(
-        ("table", "records scored again", "cells measured again", *verdicts), counts, f"Tables at scale {found.scale}; memory is of the real sizes."
+        ("table", "records scored again", "cells measured again", *verdicts),
+        counts,
+        f"Tables at scale {html.escape(found.scale)}; memory is of the real sizes.",
     )
     drifted = [f"{cell.record}, {cell.verdict}: {cell.reason}" for cell in found.cells if cell.verdict in ("drifted", "failed")]
     items = drifted + [f"{mismatch.record}: {mismatch.reason}" for mismatch in found.mismatches] + found.notes
@@ -190,7 +192,7 @@ def verification_table(results: Path = RESULTS) -> object:
                 verify.held_against(cell),
                 "" if cell.value is None else verify.shown(cell.value, cell.unit),
                 verify.apart(cell),
-                "" if cell.differing is None else f"{cell.differing} of {cell.items} {cell.counted}",
+                "" if cell.differing is None else f"{cell.differing} of {cell.items} {html.escape(cell.counted)}",
                 "" if cell.took_s is None else f"{cell.took_s:.0f} ({cell.expected_s:.0f})",
             ]
         )

@@ -11,7 +11,7 @@ from asum_lib import figures
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, text_tables
-from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _link, _nothing_yet, _record_link, _signed
+from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _link, _nothing_yet, _record_link, _signed, in_language
 from asum_lib.study.tables import Row
 from asum_lib.study.text_cells import CANDIDATES, RANK, RANKS, RATES_TABLE, SEARCHED, SYSTEMS, TARGETS
 
@@ -419,19 +419,19 @@ def samples(found: Sequence[tuple[Path, records.Record]], position: int = 0) -> 
         return max(stated) - min(stated)
 
     identity = sorted(first, key=lambda identity: (-spread(identity), identity))[position]
-    document = next(document for document in texts.load_texts(corpus, "test").documents if document.id == identity)
-    lexicon = texts.lexicon(corpus)
+    loaded, lexicon = texts.load_texts(corpus, "test"), texts.lexicon(corpus)
+    document, language = next(document for document in loaded.documents if document.id == identity), loaded.language
     lines = [("reference", document.reference)] + [(name, rows[identity]["summary"]) for name, rows in by_name.items()]
     shown = []
     for name, summary in lines:
         pieces, missed = summaries.marked(summary, document.facts, lexicon)
         text = "".join(_MARKUP[kind].format(html.escape(piece)) for piece, kind in pieces)
-        lost = html.escape(", ".join(value for _, value in missed))
-        shown.append(f'<tr><th>{html.escape(name)}</th><td class="text">{text}</td><td class="text">{lost}</td></tr>')
-    body = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in document.paragraphs)
+        lost = in_language(", ".join(value for _, value in missed), language)
+        shown.append(f'<tr><th>{html.escape(name)}</th><td class="text" lang="{language}">{text}</td><td class="text">{lost}</td></tr>')
+    body = "".join(in_language(paragraph, language, "p") for paragraph in document.paragraphs)
     legend = '<span class="asum-right">right</span>, <span class="asum-beside">true, but not in the reference</span>, <mark>made up</mark>'
     return HTML(
-        f"<details><summary>The document: {html.escape(document.title)}</summary>{body}</details>"
+        f"<details><summary>The document: {in_language(document.title, language)}</summary>{body}</details>"
         f'<div class="asum-scroll" tabindex="0"><table class="table"><caption>Facts: {legend}.</caption>'
         f"<tr><th></th><th>summary</th><th>missed</th></tr>{''.join(shown)}</table></div>"
     )

@@ -23,16 +23,13 @@ stop() {
   pid=$(cat /run/munge/munged.pid 2>/dev/null) && kill "$pid" 2>/dev/null && say "munged ended" || true
 }
 
-case "${1:-start}" in
-  stop) stop; exit 0 ;;
-  start) ;;
-  *) say "unknown argument '$1': leave it out, or say stop"; exit 2 ;;
-esac
-
+case "${1:-start}" in start | stop) ;; *) say "unknown argument '$1': leave it out, or say stop"; exit 2 ;; esac
 if [ -f "$CONFIG" ] && ! grep -qF "$OURS" "$CONFIG"; then
   say "$CONFIG is not from this script: this machine has a Slurm of its own, which is left alone"
   exit 1
 fi
+
+[ "${1:-start}" != stop ] || { stop; exit 0; }
 
 if ! { command -v slurmctld && command -v slurmd && command -v sbatch && command -v munged; } >/dev/null; then
   command -v apt-get >/dev/null || { say "no apt-get here: install slurmctld, slurmd, the client commands and munge first"; exit 1; }

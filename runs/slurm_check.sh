@@ -33,7 +33,18 @@ want() { # want SIZE...: the jobs to run, and their records taken out
 
 say() { echo "$*" | tee -a "$OUT/$step.seen" >&2; }
 queue() { # queue STATES FORMAT: of this run alone, known by its name
-  squeue --noheader --name "$(sed -n 's/^SLURM run ID: //p' "$OUT/disturbed.log" | head -1)" --states "$1" --format "$2"
+  local name
+  name=$(sed -n 's/^SLURM run ID: //p;T;q' "$OUT/disturbed.log")
+  if [ -n "$name" ]; then squeue --noheader --name "$name" --states "$1" --format "$2"; fi
+}
+reasons() { queue PENDING %r | sort -u | paste -sd ';'; }
+drain() { scontrol update NodeName="$(hostname -s)" State=DRAIN Reason=slurm_check; }
+resume() { scontrol update NodeName="$(hostname -s)" State=RESUME; }
+kernels_of() { # kernels_of JOB: ids of the Jupyter kernels that run in it
+  local pid
+  for pid in $(pgrep -f ipykernel_launcher); do
+    if tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "SLURM_JOB_ID=$1"; then echo "$pid"; fi
+  done
 }
 job_of() { queue "$2" "%i %k" | awk -v name="$1" '$2 ~ name {print $1; exit}'; }
 await() { # await SECONDS WHAT COMMAND...: until the command succeeds
@@ -56,7 +67,7 @@ keep() { # keep NAME SIZE...: the records of this run
 }
 
 # To be started in a subshell, which it then is: who ends that ends the workflow.
-through_slurm() { exec .venv/bin/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/slurm -- "${targets[@]}"; }
+through_slurm() { exec .venv/bin/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/slurm "$@" -- "${targets[@]}"; }
 
 compare() {
   local name=$1
@@ -86,47 +97,50 @@ check_slurm() {
 check_disturbed() {
   want tiny small
   start=$SECONDS
-  node=$(hostname -s)
-  through_slurm >"$OUT/disturbed.log" 2>&1 &
+  through_slurm --prioritize build/whisper_quant-digits-small-adalora.ipynb >"$OUT/disturbed.log" 2>&1 &
   flow=$!
-  trap 'scontrol update NodeName=$(hostname -s) State=RESUME 2>/dev/null; kill "$flow" 2>/dev/null' EXIT
+  trap 'resume 2>/dev/null; kill "$flow" 2>/dev/null' EXIT
+
+  # The node is drained while jobs run and wait: those that run go on, no other one starts.
+  both() { [ -n "$(queue RUNNING %i)" ] && [ -n "$(queue PENDING %i)" ]; }
+  await 1800 "a running and a waiting job" both
+  sleep 5
+  running=$(queue RUNNING %i | sort)
+  drain
+  say "drained the node: $(wc -w <<<"$running") running, $(queue PENDING %i | wc -l) waiting"
+  sleep 60
+  started=$(comm -13 <(echo "$running") <(queue RUNNING %i | sort) | wc -w)
+  say "60 s later: $(queue RUNNING %i | wc -l) running, $started of them new; $(queue PENDING %i | wc -l) waiting ($(reasons))"
+  resume
+  more() { [ -n "$(comm -13 <(echo "$running") <(queue RUNNING %i | sort))" ]; }
+  await 1800 "a waiting job to start" more
+  say "resumed the node: a waiting job started"
 
   # A running job is cancelled after its first record: it comes again, and goes on with the second.
   await 3600 "the first record of $LONG" sh -c "ls $TABLE/whisper-small-*-adalora-*.json >/dev/null 2>&1"
-  sleep 5
   first=$(ls "$TABLE"/whisper-small-*-adalora-*.json | head -1)
   before=$(stat --format %Y "$first")
   cancelled=$(job_of $LONG RUNNING)
-  kernels=$(pgrep -f "ipykernel_launcher" | while read -r pid; do tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qx "SLURM_JOB_ID=$cancelled" && echo "$pid"; done || true)
+  kernels=$(kernels_of "$cancelled")
   scancel "$cancelled"
-  say "cancelled job $cancelled ($LONG), which had $(ls "$TABLE"/whisper-small-*-adalora-*.json | wc -l) of 4 records and $(wc -w <<<"$kernels") kernel"
+  say "cancelled job $cancelled ($LONG), which had $(ls "$TABLE"/whisper-small-*-adalora-*.json | wc -l) of 4 records"
   sleep 10
-  for pid in $kernels; do kill -0 "$pid" 2>/dev/null && say "its kernel $pid still runs ten seconds later"; done
+  left=$(kernels_of "$cancelled" | wc -w)
+  say "10 s later: $left of its $(wc -w <<<"$kernels") kernels still there"
   again() { [ -n "$(job_of $LONG PENDING,RUNNING)" ] && [ "$(job_of $LONG PENDING,RUNNING)" != "$cancelled" ]; }
   await 1800 "$LONG to be submitted again" again
   say "submitted again as job $(job_of $LONG PENDING,RUNNING)"
 
-  # The node is drained while jobs run: they go on, no other one starts.
+  # A running job is given back to the queue of a drained node, as where a node fails: it waits, and runs once the node is back.
   busy() { [ -n "$(queue RUNNING %i)" ]; }
   await 1800 "a running job" busy
+  sleep 20
+  victim=$(queue RUNNING %i | tail -1)
+  drain
+  scontrol requeue "$victim"
   sleep 10
-  running=$(queue RUNNING %i | sort)
-  scontrol update NodeName="$node" State=DRAIN Reason=slurm_check
-  say "drained the node: $(wc -w <<<"$running") running, $(queue PENDING %i | wc -l) waiting"
-  sleep 45
-  started=$(comm -13 <(echo "$running") <(queue RUNNING %i | sort) | wc -w)
-  say "45 s later: $(queue RUNNING %i | wc -l) running, $started of them new; $(queue PENDING %i | wc -l) waiting, the first for: $(queue PENDING %r | head -1)"
-
-  # A running job is given back to the queue of the drained node, as where a node fails: it waits.
-  victim=$(queue RUNNING %i | head -1)
-  if [ -n "$victim" ]; then
-    scontrol requeue "$victim"
-    sleep 10
-    say "gave running job $victim back to the queue: it is $(squeue -h -j "$victim" -o '%T, %r')"
-  else
-    say "no job was running any more that could be given back"
-  fi
-  scontrol update NodeName="$node" State=RESUME
+  say "drained the node and gave running job $victim back to the queue: it is $(squeue -h -j "$victim" -o '%T')"
+  resume
   say "resumed the node"
   status=0
   wait "$flow" || status=$?

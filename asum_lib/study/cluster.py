@@ -32,7 +32,7 @@ MARGIN = 1.25  # on bytes
 MINUTES_MARGIN = 3  # on measured seconds of another machine, and on derived ones
 SHORTEST_MINUTES = 15  # starting, and making features or a corpus anew
 UNKNOWN_MINUTES = 24 * 60  # a training goes on from its last epoch if it takes longer
-UNMEASURED_S = 600  # of a mini cell that has no record and none like it
+UNMEASURED_S = 600  # of a cell on a CPU that has no record and none like it
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,13 @@ def fit_bytes(cell) -> int:
 
 
 def cell_seconds(cell, results: Path = RESULTS) -> float | None:
-    """Expected seconds of a cell: at scale `mini` the most that a recorded one of its model, size and kind took; None where unknown."""
-    if isinstance(cell, memory_footprint.Cell) or cell.model in SYSTEMS:
-        return UNMEASURED_S
+    """Expected seconds of a cell, None where unknown: the estimate at scale `paper`, and what recorded ones took where there are any.
+
+    At scale `mini` that is the longest of its model, size and kind of training; a cell of memory has its own record.
+    """
+    if isinstance(cell, memory_footprint.Cell):
+        path = cell.path(Path(results))
+        return _seconds_of(json.loads(path.read_text())) if path.is_file() else UNMEASURED_S
     if cell.scale == "mini":
         return _longest_s(Path(results)).get(_kind(cell.as_dict()), UNMEASURED_S)
     return estimate(cell).seconds
@@ -101,9 +105,12 @@ def _longest_s(results: Path) -> dict[tuple, float]:
     for path in (results / "mini").glob("*/*.json"):
         record = json.loads(path.read_text())
         if record["status"] == "ok" and "model" in record["cell"]:
-            taken = sum(value or 0 for value in record["time_s"].values())
-            found[_kind(record["cell"])] = max(taken, found.get(_kind(record["cell"]), 0))
+            found[_kind(record["cell"])] = max(_seconds_of(record), found.get(_kind(record["cell"]), 0))
     return found
+
+
+def _seconds_of(record: Mapping) -> float:
+    return sum(value or 0 for value in record["time_s"].values())
 
 
 def _kind(cell: Mapping) -> tuple:

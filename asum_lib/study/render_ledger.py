@@ -29,7 +29,7 @@ def claims_overview(results: Path = RESULTS, testable_only: bool = False, file=N
         why = "; ".join(dict.fromkeys(f"{claim['scale']}: {claim['reason'] or ''}" for claim in testable))
         badges = [_badge(first["verdict"], VERDICT_COLOURS) if first["scale"] != "paper" else "", _badge(by_scale[-1]["verdict"], VERDICT_COLOURS)]
         rule = f'<br><small title="{html.escape(first["rule_standing"])}">rule: {html.escape(first["rule_standing"].partition(" (")[0])}</small>'
-        fields = [first["claim"], html.escape(first["text"]) + rule, *badges, html.escape(why)]
+        fields = [html.escape(first["claim"]), html.escape(first["text"]) + rule, *badges, html.escape(why)]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     titles = ("", "the claim, and when its rule was written", *(f"scale {scale}" for scale in SCALES), "why")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)

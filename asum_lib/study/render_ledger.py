@@ -102,7 +102,7 @@ def stated(paper: str = consistency.PAPER) -> object:
         tables = ", ".join(claim["tables"]) or "none yet"
         fields = [claim["id"], html.escape(claim["text"]), html.escape(claim["where"]), claim["status"], html.escape(tables)]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
-    head = "".join(f'<th scope="col">{title}</th>' for title in ("", "claim", "where", "known from a source that is", "tables of this book"))
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("", "claim", "where", "source", "tables of this book"))
     return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table asum-claims"><tr>{head}</tr>{"".join(lines)}</table></div>')
 
 

@@ -32,9 +32,11 @@ def write_record(results, cell, hypotheses, *, train_s=None, reason=None, finger
     if dev_errors is not None:
         samples.append({"split": "dev", "epoch": 0, "id": "d0", "hypothesis": "", "errors": 4, "words": 9})
         history = [dict.fromkeys(records.EPOCH) | {"epoch": 0, "step": 0, "dev_errors": dev_errors, "dev_words": 9}]
+        history[0]["dev_wer_pct"] = 100 * dev_errors / 9
     if source_errors is not None:
         samples.append({"split": "source", "epoch": 0, "id": "s0", "hypothesis": "", "errors": 2, "words": 9})
         history = [dict.fromkeys(records.FORGETTING_EPOCH) | history[0] | {"source_errors": source_errors, "source_words": 9}]
+        history[0]["source_wer_pct"] = 100 * source_errors / 9
     path = cell.path(results)
     metric = records.Metric(value, lo, hi, "%", "lower", wer.signature("none"), len(SPOKEN))
     record = records.Record(
@@ -224,6 +226,18 @@ def test_a_cell_of_the_learning_rates_is_measured_again(results, now):
     write_record(results, make_cell("tiny", "fp32", "full", rate="1", forgetting=True), heard(5))
     [cell] = verify.verify(results=results).cells
     assert (cell.table, cell.verdict, cell.metric, cell.counted) == ("learning_rates", "same", "wer_pct", "utterances")
+
+
+def test_a_model_that_forgets_more_than_recorded_has_drifted(results, now):
+    """The test transcripts are equal. On the source 2 of 9 words were wrong, one utterance without play, and 3 are now."""
+    cell = make_cell("tiny", "fp32", "full", rate="1", forgetting=True)
+    write_record(results, cell, heard(5), dev_errors=4, source_errors=2)
+    now(dev_errors=4, source_errors=2)
+    assert [cell.verdict for cell in verify.verify(results=results).cells] == ["same"]
+    now(source_errors=3)
+    [found] = verify.verify(results=results).cells
+    assert (found.verdict, found.differing) == ("drifted", 0)
+    assert found.reason == "WER on source after epoch 0 is 33.33, outside the recorded 22.22 to 22.22"
 
 
 TOLD = "put the cup on the left"

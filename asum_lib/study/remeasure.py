@@ -304,6 +304,33 @@ def _compare_items(metric: str, text: str, values: Callable[[Path, Record], tupl
     return compare
 
 
+_compare_transcripts = _compare_items(tables.METRIC, "hypothesis", _speech_counts)
+_compare_summaries = _compare_items("rouge1", "summary", _text_values)
+
+
+def _compare_speech(path: Path, record: Record, new_path: Path, new: Record) -> Outcome:
+    """On the test utterances, and at the end of the curves: of the learning rates, what is forgotten is read there."""
+    outcome = _compare_transcripts(path, record, new_path, new)
+    if outcome["verdict"] in ("same", "within") and (reason := _curve_left(path, record, new)):
+        return outcome | {"verdict": "drifted", "reason": reason}
+    return outcome
+
+
+def _curve_left(path: Path, record: Record, new: Record) -> str | None:
+    """Where the WER after the last epoch, on dev or on the source, is outside the 95 % interval that the recorded transcripts of it give."""
+    if not record.history or not new.history:
+        return None
+    epoch = record.history[-1]["epoch"]
+    for split in ("dev", "source"):
+        value = new.history[-1].get(f"{split}_wer_pct")
+        if value is not None:
+            _, errors, words = tables.counts(path, split, epoch)
+            _, lo, hi = stats.ratio_interval(errors[np.newaxis], words)
+            if not lo - EXACT <= value <= hi + EXACT:
+                return f"WER on {split} after epoch {epoch} is {value:.2f}, outside the recorded {lo:.2f} to {hi:.2f}"
+    return None
+
+
 def _written(path: Path, record: Record, text: str) -> dict[str, str]:
     return {row["id"]: row[text] for row in records.samples_of(record, path) if row["split"] == record.cell["split"]}
 
@@ -386,7 +413,7 @@ KINDS = {
         check_data=_check_speech,
         fingerprint=_speech_fingerprint,
         measure=_measure_speech,
-        compare=_compare_items(tables.METRIC, "hypothesis", _speech_counts),
+        compare=_compare_speech,
         bounds=_interval_bounds,
     ),
     "text": Kind(
@@ -400,7 +427,7 @@ KINDS = {
         check_data=_check_texts,
         fingerprint=_text_fingerprint,
         measure=_measure_text,
-        compare=_compare_items("rouge1", "summary", _text_values),
+        compare=_compare_summaries,
         bounds=_interval_bounds,
     ),
     "corpora": Kind(

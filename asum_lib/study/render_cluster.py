@@ -64,7 +64,7 @@ def assumptions_table(gpu: Gpu = GPUS["a100"], assumed: Assumptions = USUAL) -> 
     for name, counts in CORPORA.items():
         shown = UNKNOWN if counts is None else f"{counts.train:,} / {counts.dev:,} / {counts.test:,}; {counts.written} tokens"
         lines.append([f"{name}: train / dev / test", shown, UNKNOWN if counts is None else "published", "" if counts is None else counts.source])
-    return _table(["assumption", "value", "status", ""], lines, "What the hours rest on.")
+    return _table(["assumption", "value", "status", ""], lines, "What the hours rest on.", prose=True)
 
 
 def _operations() -> list[int]:
@@ -98,7 +98,7 @@ def arithmetic(cell=None, gpu: Gpu = GPUS["a100"], assumed: Assumptions = USUAL)
         *[[name, f"{seconds / 3600:.2f} h", STATUS] for name, seconds in found.parts.items()],
         ["the cell", f"{found.hours:.1f} h", STATUS],
     ]
-    return _table(["part", "value", "from"], lines, f"{html.escape(cell.name)} on {cell.corpus}, on one {gpu.name}.")
+    return _table(["part", "value", "from"], lines, f"{html.escape(cell.name)} on {cell.corpus}, on one {gpu.name}.", prose=True)
 
 
 def _tera(flops: float) -> str:
@@ -106,25 +106,43 @@ def _tera(flops: float) -> str:
 
 
 def hours_table(planned: Mapping[str, Sequence[Estimate]], price_per_gpu_hour: float | None = None, currency: str = "") -> object:
-    """Hours and cost by table; what is not known is counted and said."""
+    """Hours and cost by table; what is not known is counted and said. On the page a price can be filled in."""
     lines = []
     for table, found in planned.items():
         known = [one for one in found if one.hours is not None]
-        reasons = "; ".join(sorted({one.reason for one in found if one.reason}))
         hours = sum(one.hours for one in known) if known else None
+        longest = max((one.hours for one in known), default=None)
         steps = f"{sum(one.steps for one in known):,}" if known else UNKNOWN
-        fields = [
-            len(found),
-            steps,
-            _hours(hours),
-            _hours(max((one.hours for one in known), default=None)),
-            _cost(hours, price_per_gpu_hour, currency),
-        ]
-        lines.append([table, *fields, f"{len(found) - len(known)}: {reasons}" if reasons else "none"])
+        reasons = "; ".join(sorted({one.reason for one in found if one.reason}))
+        missing = f"{len(found) - len(known)}: {reasons}" if reasons else "none"
+        lines.append([table, len(found), steps, _hours(hours), _hours(longest), _priced(hours, price_per_gpu_hour, currency), missing])
     total = sum(cluster.known_hours(planned).values())
-    lines.append(["all that is known", sum(map(len, planned.values())), "", _hours(total), "", _cost(total, price_per_gpu_hour, currency), ""])
-    caption = "GPU hours of every planned cell at scale paper, one GPU a cell, " + STATUS + "."
-    return _table(["table", "cells", "training steps", "GPU hours", "longest cell, h", "cost", "cells of unknown length"], lines, caption)
+    cells = sum(map(len, planned.values()))
+    lines.append(["all that is known", cells, "", _hours(total), "", _priced(total, price_per_gpu_hour, currency), ""])
+    caption = f"GPU hours of every planned cell at scale paper, one GPU a cell, {STATUS}. Without a price no cost is known."
+    titles = ["table", "cells", "training steps", "GPU hours", "longest cell, h", "cost", "cells of unknown length"]
+    value = "" if price_per_gpu_hour is None else f' value="{price_per_gpu_hour:g}"'
+    form = f'<p><label>Price of a GPU hour <input type="number" min="0" step="any"{value} style="width: 7em"></label></p>'
+    return _html(f'<div class="asum-cost">{form}{_table(titles, lines, caption, prose=True).data}</div>{_COST_SCRIPT}')
+
+
+def _priced(hours: float | None, price: float | None, currency: str) -> str:
+    """A cost that the page's form can fill in, where hours are known."""
+    return UNKNOWN if hours is None else f'<span data-hours="{hours:.3f}">{_cost(hours, price, currency)}</span>'
+
+
+_COST_SCRIPT = """<script>
+for (const box of document.querySelectorAll(".asum-cost:not([data-ready])")) {
+  box.dataset.ready = "yes";
+  const price = box.querySelector("input");
+  price.addEventListener("input", () => {
+    for (const cost of box.querySelectorAll("[data-hours]")) {
+      const value = price.valueAsNumber * Number(cost.dataset.hours);
+      cost.textContent = value >= 0 ? Math.round(value).toLocaleString("en") : "unknown";
+    }
+  });
+}
+</script>"""
 
 
 def _hours(hours: float | None) -> str:
@@ -132,9 +150,7 @@ def _hours(hours: float | None) -> str:
 
 
 def _cost(hours: float | None, price: float | None, currency: str) -> str:
-    if price is None:
-        return f"{UNKNOWN}: no price given"
-    return UNKNOWN if hours is None else f"{cluster.cost(hours, price):,.0f} {html.escape(currency)}".strip()
+    return UNKNOWN if None in (hours, price) else f"{cluster.cost(hours, price):,.0f} {html.escape(currency)}".strip()
 
 
 def cells_table(planned: Mapping[str, Sequence[Estimate]], price_per_gpu_hour: float | None = None, currency: str = "") -> object:
@@ -221,7 +237,7 @@ def check_table(path: Path = CHECK) -> object:
     lines = [[html.escape(step), html.escape(what)] for step, events in seen["seen"].items() for what in events]
     where = f"Slurm {seen['slurm']}, on one node of {seen['cpus']} CPUs, {seen['finished_at'][:10]}"
     caption = f"The table whisper_digits, nine jobs, through {html.escape(where)}."
-    return _table(["run", "seen"], lines, caption)
+    return _table(["run", "seen"], lines, caption, prose=True)
 
 
 def gpu_memory_table() -> object:
@@ -238,9 +254,11 @@ def gpu_memory_table() -> object:
     return _table(titles, lines, "Cells whose live tensors fit a card's memory, by the library's forecast; the context of the card comes on top.")
 
 
-def _table(titles: Sequence[str], lines: Sequence[Sequence], caption: str) -> object:
+def _table(titles: Sequence[str], lines: Sequence[Sequence], caption: str, prose: bool = False) -> object:
+    """A table with a heading a row; in one of `prose` long fields are broken into lines."""
+    cell = '<td style="white-space: normal; text-align: left">' if prose else "<td>"
     head = "".join(f"<th>{title}</th>" for title in titles)
-    body = "".join(f"<tr><th>{first}</th>" + "".join(f"<td>{field}</td>" for field in rest) + "</tr>" for first, *rest in lines)
+    body = "".join(f"<tr><th>{first}</th>" + "".join(f"{cell}{field}</td>" for field in rest) + "</tr>" for first, *rest in lines)
     return _html(
         f'<div class="asum-scroll" tabindex="0"><table class="table asum-main"><caption>{caption}</caption><tr>{head}</tr>{body}</table></div>'
     )

@@ -132,7 +132,7 @@ def _display_math(translator, node) -> None:
     from docutils.nodes import SkipNode
     from latex2mathml.converter import convert
 
-    translator.body.append(f'<div class="math" tabindex="0">{convert(node.astext(), display="block")}</div>')
+    translator.body.append(f'<div class="asum-math" tabindex="0">{convert(node.astext(), display="block")}</div>')
     raise SkipNode
 
 

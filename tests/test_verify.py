@@ -406,7 +406,7 @@ def test_the_sample_holds_trained_and_untrained_cells_of_every_table(results):
         add(results, size, "int8", "adalora", train_s=20.0)
         write_record(results, make_cell(size, "fp32", "none", corpus="howto-source"), heard(5))
     found = [entry for table in ("whisper_wer", "whisper_source") for entry in records.load(results, "mini", table)]
-    kinds = {(record.table, record.cell["method"]) for _, record in verify.sample(found, None, 1.0, seed=0)}
+    kinds = {(record.table, record.cell["method"]) for _, record in verify.sample(found, None, 0.01, seed=0)}  # time for none of them
     assert kinds == {("whisper_wer", "none"), ("whisper_wer", "adalora"), ("whisper_source", "none")}
 
 

@@ -10,7 +10,8 @@ import pytest
 from asum_lib.paths import REPOSITORY
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title><link rel="icon" href="data:,">
-<meta name="viewport" content="width=device-width"><style>html[data-theme=dark] {{ background: #000; color: #fff }} a {{ color: inherit }}</style></head>
+<meta name="viewport" content="width=device-width">
+<style>html[data-theme=dark] {{ background: #000; color: #fff }} a {{ color: inherit }}</style></head>
 <body><main><article><h1>{name}</h1><p>Something is said of AdaLoRA.</p>{body}</article></main></body></html>"""
 FOLD = '<div class="admonition {0} toggle-hidden" onclick="{1}"><p class="admonition-title">Answer</p><section>42</section></div>'
 ROWS = "".join(f"<tr><td>{word}</td><td>{number}</td></tr>" for word, number in (("tiny", 3), ("base", 1), ("small", 2)))

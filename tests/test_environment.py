@@ -102,7 +102,13 @@ def test_every_import_is_a_direct_dependency():
     """What is imported must not be there by luck, as the dependency of a dependency."""
     direct = {canonicalize_name(requirement.name) for requirement in needed()}
     owners = importlib.metadata.packages_distributions()
-    own = {"asum_lib", "book_pdf", "check_book", "check_browser", *(path.stem for folder in ("tests", "bench") for path in (REPOSITORY / folder).glob("*.py"))}
+    own = {
+        "asum_lib",
+        "book_pdf",
+        "check_book",
+        "check_browser",
+        *(path.stem for folder in ("tests", "bench") for path in (REPOSITORY / folder).glob("*.py")),
+    }
     stray = {
         name: sorted(files)
         for name, files in imports().items()

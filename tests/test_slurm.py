@@ -46,20 +46,42 @@ rule say:
 """
 
 
+GPU_WORKFLOW = """
+rule ask:
+    output: "asked.txt"
+    resources: mem_mb=60, runtime=2, gpu=1
+    shell: "scontrol show job $SLURM_JOB_ID | tr ' ' '\\n' | grep '^TresPerJob=' >{output}"
+"""
+
+
+def through_slurm(folder, workflow: str) -> None:
+    """Run `workflow` in `folder` with the profile, in the partition that is there."""
+    (folder / "Snakefile").write_text(workflow)
+    partition = subprocess.run(["sinfo", "--noheader", "--format", "%R"], capture_output=True, text=True).stdout.split()[0]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--profile", str(PROFILE), "--latency-wait", "5"]
+    command += ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"]
+    command += ["--default-resources", f"slurm_partition={partition}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": ""})
+    assert done.returncode == 0, done.stderr
+
+
 @needs_slurm
 @pytest.mark.slow
 def test_a_job_gets_what_it_asks_for_and_one_that_fails_is_sent_again_with_more(tmp_path):
-    (tmp_path / "Snakefile").write_text(WORKFLOW)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--profile", str(PROFILE), "--latency-wait", "5"]
-    partition = subprocess.run(["sinfo", "--noheader", "--format", "%R"], capture_output=True, text=True).stdout.split()[0]
-    command += ["--default-resources", f"slurm_partition={partition}"]
-    quick = ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "2"]
-    done = subprocess.run([*command, *quick], cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": ""})
-    assert done.returncode == 0, done.stderr
+    through_slurm(tmp_path, WORKFLOW)
     first, second = (dict(line.split("=", 1) for line in (tmp_path / f"{name}.txt").read_text().split()) for name in ("first", "second"))
     assert (first["MinMemoryNode"], first["TimeLimit"]) == ("60M", "00:02:00")
     assert second["MinMemoryNode"] == "120M"
     assert first["JobId"] != second["JobId"]
+
+
+@needs_slurm
+@pytest.mark.slow
+def test_a_job_that_needs_a_gpu_is_given_one(tmp_path):
+    if "gpu" not in subprocess.run(["sinfo", "--noheader", "--format", "%G"], capture_output=True, text=True).stdout:
+        pytest.skip("no node offers a GPU: SLURM_GPUS=1 runs/slurm.sh gives one the name of one")
+    through_slurm(tmp_path, GPU_WORKFLOW)
+    assert (tmp_path / "asked.txt").read_text().strip() == "TresPerJob=gres:gpu:1"
 
 
 def test_the_profile_starts_a_killed_job_again_and_overwrites_no_record():

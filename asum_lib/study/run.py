@@ -7,12 +7,11 @@ was in, and at scale `paper` at most an epoch of its training. Started by `accel
 cell's work, and the first one writes.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from asum_lib import heap
@@ -23,6 +22,7 @@ from asum_lib.models import ladder
 from asum_lib.paths import cache
 from asum_lib.study import records
 from asum_lib.study.cells import EPOCHS, LEARNING_RATES, SOURCE_OF, Cell
+from asum_lib.study.sweep import Task, progress_of, silent, sweep
 from asum_lib.training import processes
 from asum_lib.training.adapters import adapter_of
 
@@ -122,40 +122,29 @@ def run_cells(
     """
     from asum_lib.models.loading import source
 
-    progress = progress or (lambda line: print(line, file=sys.stderr, flush=True))
-    if not processes.is_main():
-        progress = _silent
+    progress = progress_of(progress)
     rows: dict[tuple, _Row] = {}
     work = []
     for cell in cells:
         where = source(cell.scale, cell.size, model)
         row = rows.setdefault((where, cell.corpus), _Row(where, cell.scale, cell.corpus, model, progress))
         config, fingerprint = _resolve(cell, row)
+        work.append((cell, row, config, fingerprint, records.fresh(cell.path(results), fingerprint)))
+    too_big = _too_big([(cell, row) for cell, row, _, _, found in work if not found], progress)
+
+    def task(cell, row, config, fingerprint, found) -> Task:
         path = cell.path(results)
-        work.append((cell, row, path, config, fingerprint, records.fresh(path, fingerprint)))
-    for folder in {path.parent for _, _, path, _, _, found in work if not found}:
-        records.check_writable(folder)
-    too_big = _too_big([(cell, row) for cell, row, _, _, _, found in work if not found], progress)
-    processes.barrier()  # every process has seen which records are there before the first is written
-    result = []
-    for number, (cell, row, path, config, fingerprint, found) in enumerate(work, start=1):
-        label = f"[{number}/{len(work)}] {cell.name} on {Path(cell.corpus).name}"
-        if found:
-            progress(f"{label}: already measured, WER {_wer(found)}")
-        else:
-            progress(f"{label}: measuring")
-            found = _measure_and_write(cell, row, path, config, fingerprint, notebook, too_big.get(cell), progress)
-            outcome = f"WER {_wer(found)}" if found.status == "ok" else f"failed: {found.reason}"
-            progress(f"{label}: {outcome} ({sum(t or 0 for t in found.time_s.values()):.0f} s)")
-        result.append((path, found))
-    return result
+        measure = partial(_measure_and_write, cell, row, path, config, fingerprint, notebook, too_big.get(cell), progress)
+        return Task(f"{cell.name} on {Path(cell.corpus).name}", path, found, measure)
+
+    return sweep([task(*one) for one in work], _wer, progress)
 
 
 def fingerprint_of(cell: Cell) -> str:
     """What the record of a cell of the study must carry to be fresh on this machine. Raises `InputError` where its data are not here."""
     from asum_lib.models.loading import source
 
-    return _resolve(cell, _Row(source(cell.scale, cell.size), cell.scale, cell.corpus, None, _silent))[1]
+    return _resolve(cell, _Row(source(cell.scale, cell.size), cell.scale, cell.corpus, None, silent))[1]
 
 
 def evaluation_batch(scale: str, size: str) -> int:
@@ -177,10 +166,6 @@ def execution_of(cell: Cell):
     quick = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     size = cell.size.removesuffix(".en")
     return Execution(MICRO_BATCH.get(size), gradient_checkpointing=size in MICRO_BATCH, autocast="bfloat16" if quick else None)
-
-
-def _silent(line: str) -> None:
-    pass
 
 
 def _wer(record: records.Record) -> str:

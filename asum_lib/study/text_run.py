@@ -4,12 +4,10 @@ A failing cell becomes a record with its reason and the rest goes on; a killed r
 scale `paper` at most an epoch of its training.
 """
 
-import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from asum_lib import heap
@@ -19,6 +17,7 @@ from asum_lib.measure import rouge
 from asum_lib.models import summarize
 from asum_lib.paths import RESULTS, cache
 from asum_lib.study import records
+from asum_lib.study.sweep import Progress, Task, progress_of, sweep
 from asum_lib.study.text_cells import CANDIDATES, RATES_TABLE, SYSTEMS, TextCell, language_of, make_text_cell
 from asum_lib.training import processes
 from asum_lib.training.adapters import MODULES, adapter_of
@@ -41,7 +40,6 @@ DECODING = {
 PAPER_LEARNING_RATE = {"full": 5e-5, "lora": 5e-4, "adalora": 1e-3, "adalora-inactive": 1e-3}
 REPOSITORIES = {"t5": "google-t5/t5-base", "mbart": "facebook/mbart-large-50"}
 EXTRACTIVE_SENTENCES = {"en": 5, "ru": 3}  # of TextRank, and the most of the oracle
-Progress = Callable[[str], None]
 
 
 @dataclass
@@ -95,11 +93,9 @@ def run_text_cells(
     progress: Progress | None = None,
 ) -> list[tuple[Path, records.Record]]:
     """Records of `cells`, in order. `checkpoint` (a folder or a Hub name) replaces the model's own; `limit` cuts every split short."""
-    progress = progress or (lambda line: print(line, file=sys.stderr, flush=True))
-    if not processes.is_main():
-        progress = _silent
+    progress = progress_of(progress)
     shared: dict[tuple, _Work] = {}
-    work = []
+    tasks = []
     for cell in cells:
         known = shared.setdefault(
             (cell.corpus, cell.model),
@@ -107,22 +103,9 @@ def run_text_cells(
         )
         config, fingerprint = _resolve(cell, known)
         path = cell.path(results)
-        work.append((cell, known, path, config, fingerprint, records.fresh(path, fingerprint)))
-    for folder in {path.parent for _, _, path, _, _, found in work if not found}:
-        records.check_writable(folder)
-    processes.barrier()
-    result = []
-    for number, (cell, known, path, config, fingerprint, found) in enumerate(work, start=1):
-        label = f"[{number}/{len(work)}] {cell.name} on {Path(cell.corpus).name}"
-        if found:
-            progress(f"{label}: already measured, {_said(found)}")
-        else:
-            progress(f"{label}: measuring")
-            found = _measure_and_write(cell, known, path, config, fingerprint, notebook, checkpoint, progress)
-            outcome = _said(found) if found.status == "ok" else f"failed: {found.reason}"
-            progress(f"{label}: {outcome} ({sum(t or 0 for t in found.time_s.values()):.0f} s)")
-        result.append((path, found))
-    return result
+        measure = partial(_measure_and_write, cell, known, path, config, fingerprint, notebook, checkpoint, progress)
+        tasks.append(Task(f"{cell.name} on {Path(cell.corpus).name}", path, records.fresh(path, fingerprint), measure))
+    return sweep(tasks, _said, progress)
 
 
 def fingerprint_of(cell: TextCell) -> str:
@@ -146,10 +129,6 @@ def chosen_rate(corpus: str, model: str, method: str, results: Path = RESULTS) -
     raise InputError(
         f"no learning rate is chosen yet for {method} of {model} on {corpus}: give learning_rates, or run the search first (peft_rouge with grid)"
     )
-
-
-def _silent(line: str) -> None:
-    pass
 
 
 def _said(record: records.Record) -> str:

@@ -23,6 +23,9 @@ from asum_lib.errors import InputError
 from asum_lib.models import checkpoint
 from asum_lib.paths import REPOSITORY, RESULTS
 from asum_lib.study import corpora_table, learning_rates, memory_footprint, peft_rouge, records, verify, whisper_quant
+from asum_lib.teaching import rouge as teaching_rouge
+from asum_lib.teaching import wer as teaching_wer
+from asum_lib.teaching import worked
 
 # Code that can run code ---------------------------------------------------------------------------------------------------
 
@@ -518,3 +521,32 @@ def test_what_a_page_shows_of_a_record_is_text(shown, name):
 
 def test_the_evil_texts_were_shown(shown):
     assert {name for name, made in shown.items() if any(ESCAPED in str(html) for html in made)} >= SHOW
+
+
+def test_nothing_that_shows_records_is_left_out():
+    """A new function that takes something else besides gets a line in `GIVEN`, or in `NO_DATA`."""
+    left = set()
+    for module in (importlib.import_module(f"asum_lib.study.{name}") for name in MODULES):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            signature = inspect.signature(function)
+            shows = signature.return_annotation is object and {"results", "rows", "row"} & set(signature.parameters)
+            if function.__module__ == module.__name__ and not name.startswith("_") and shows:
+                left.add(f"{module.__name__.rsplit('.', 1)[1]}.{name}")
+    assert left - set(showing()) - NO_DATA == set()
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: worked.table((EVIL, EVIL), [(EVIL, 1)], EVIL),
+        lambda: worked.grid((EVIL,), (EVIL,), [[1]], caption=EVIL),
+        lambda: worked.agree({EVIL: (1.0, 1.0)}),
+        lambda: teaching_wer.show_alignment(f"{EVIL} one", f"two {EVIL}"),
+        lambda: teaching_wer.show_costs(EVIL, EVIL),
+        lambda: teaching_rouge.show_tokens(EVIL),
+        lambda: teaching_rouge.show_ngrams(EVIL, EVIL, 1),
+        lambda: teaching_rouge.show_lcs(EVIL, EVIL),
+    ],
+)
+def test_words_in_a_chapter_are_text(show):
+    assert html_faults(show().data) == []

@@ -172,18 +172,19 @@ WEIGHT_BYTES = {"fp32": 4, "bf16": 2, "int8": 1, "int4": 4.5}  # read of a weigh
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card: its memory, and its peak rates as the maker's data sheet has them, without sparsity."""
+    """A card: its memory, its peak rates without sparsity, and how well these are known."""
 
     name: str
     memory_bytes: int
     half_flops: float  # a second, bfloat16 summed in float32
     single_flops: float  # float32, without TF32, which PyTorch leaves off
     bytes_per_s: float
+    status: str = "chosen"  # how well the three rates are known
 
 
 GPUS = {
-    "a100": Gpu("A100 80 GB (SXM)", 80 * 10**9, 312e12, 19.5e12, 2.039e12),
-    "h100": Gpu("H100 80 GB (SXM)", 80 * 10**9, 989e12, 67e12, 3.35e12),
+    "a100": Gpu("A100 80 GB (SXM)", 80 * 10**9, 312e12, 19.5e12, 2.039e12, "secondary source"),
+    "h100": Gpu("H100 80 GB (SXM)", 80 * 10**9, 989e12, 67e12, 3.35e12, "unverified"),
 }
 
 

@@ -51,9 +51,9 @@ def assumptions_table(gpu: Gpu = GPUS["a100"], assumed: Assumptions = USUAL) -> 
     extra = ", ".join(f"{count} for {precision}" for precision, count in assumed.quantised_operations.items())
     lines = [
         ["card", gpu.name, "chosen", "any other by a <code>Gpu(...)</code>"],
-        ["bfloat16, TFLOP/s", f"{gpu.half_flops / 1e12:g}", "data sheet", "training, and decoding of all but fp32"],
-        ["float32, TFLOP/s", f"{gpu.single_flops / 1e12:g}", "data sheet", "decoding in fp32: PyTorch leaves TF32 off"],
-        ["memory, TB/s", f"{gpu.bytes_per_s / 1e12:g}", "data sheet", "weights and cache in decoding, updates in training"],
+        ["bfloat16, TFLOP/s", f"{gpu.half_flops / 1e12:g}", gpu.status, "training, and decoding of all but fp32"],
+        ["float32, TFLOP/s", f"{gpu.single_flops / 1e12:g}", gpu.status, "decoding in fp32: PyTorch leaves TF32 off"],
+        ["memory, TB/s", f"{gpu.bytes_per_s / 1e12:g}", gpu.status, "weights and cache in decoding, updates in training"],
         ["share of the FLOP/s reached", f"{assumed.utilisation:g}", "assumed", ""],
         ["share of the bytes/s reached", f"{assumed.bandwidth:g}", "assumed", ""],
         ["an operation takes at least, µs", f"{1e6 * assumed.operation_s:g}", "assumed", "Python and the launch of a kernel"],
@@ -223,7 +223,15 @@ def sensitivity_table(price_per_gpu_hour: float | None = None, currency: str = "
             for operation_s in (5e-6, 10e-6, 20e-6):
                 planned = cluster.plan(gpu, Assumptions(utilisation=utilisation, operation_s=operation_s))
                 total = sum(cluster.known_hours(planned).values())
-                lines.append([gpu.name, f"{utilisation:g}", f"{1e6 * operation_s:g}", _hours(total), _cost(total, price_per_gpu_hour, currency)])
+                lines.append(
+                    [
+                        f"{gpu.name}, peaks from a {gpu.status}" if "source" in gpu.status else f"{gpu.name}, peaks {gpu.status}",
+                        f"{utilisation:g}",
+                        f"{1e6 * operation_s:g}",
+                        _hours(total),
+                        _cost(total, price_per_gpu_hour, currency),
+                    ]
+                )
     return _table(
         ["card", "share of the FLOP/s", "µs an operation", "GPU hours", "cost"], lines, f"All known cells under other assumptions, {STATUS}."
     )

@@ -225,7 +225,7 @@ def sensitivity_table(price_per_gpu_hour: float | None = None, currency: str = "
                 total = sum(cluster.known_hours(planned).values())
                 lines.append(
                     [
-                        f"{gpu.name}, peaks from a {gpu.status}" if "source" in gpu.status else f"{gpu.name}, peaks {gpu.status}",
+                        f"{gpu.name} ({gpu.status})",
                         f"{utilisation:g}",
                         f"{1e6 * operation_s:g}",
                         _hours(total),

@@ -78,11 +78,11 @@ def test_help_lists_the_commands_on_stdout():
         ([], "the following arguments are required: COMMAND (see `asum --help`)"),
         (
             ["walk"],
-            "argument COMMAND: invalid choice: 'walk' (choose from 'run', 'measure', 'table', 'claims', 'verify', 'pretrain', 'data', 'fetch', "
-            "'doctor', 'fit') (see `asum --help`)",
+            "argument COMMAND: invalid choice: 'walk' (choose from 'run', 'measure', 'table', 'claims', 'export', 'verify', 'pretrain', 'data', "
+            "'fetch', 'doctor', 'fit') (see `asum --help`)",
         ),
         (["table"], "the following arguments are required: NAME (see `asum table --help`)"),
-        (["table", "whisper_wer", "--format", "xml"], "unknown format 'xml': choose from md, json"),
+        (["table", "whisper_wer", "--format", "xml"], "unknown format 'xml': choose from md, json, csv"),
         (["table", "whisper_wer", "--scale", "huge"], "unknown scale 'huge': choose from mini, paper"),
         (["claims", "--scale", "huge"], "unknown scale 'huge': choose from mini, paper"),
         (["claims", "--format", "xml"], "unknown format 'xml': choose from md, json"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from asum_lib.errors import InputError
 from asum_lib.measure import rouge, stats
-from asum_lib.study import corpora_table, memory_footprint, memory_table, records, tables, text_scores, text_tables
+from asum_lib.study import corpora_table, memory_footprint, memory_table, records, sweep, tables, text_scores, text_tables
 from asum_lib.study.cells import MEMORY, Cell
 from asum_lib.study.records import Metric, Record
 from asum_lib.study.text_cells import SIZES as TEXT_SIZES
@@ -242,13 +242,13 @@ def _memory_fingerprint(record: Record) -> str:
 def _measure_speech(record: Record, folder: Path) -> tuple[Path, Record]:
     from asum_lib.study import run
 
-    return run.run_cells([Cell(**record.cell)], results=folder, progress=_silent)[0]
+    return run.run_cells([Cell(**record.cell)], results=folder, progress=sweep.silent)[0]
 
 
 def _measure_text(record: Record, folder: Path) -> tuple[Path, Record]:
     from asum_lib.study import text_run
 
-    return text_run.run_text_cells([TextCell(**record.cell)], results=folder, progress=_silent)[0]
+    return text_run.run_text_cells([TextCell(**record.cell)], results=folder, progress=sweep.silent)[0]
 
 
 def _measure_corpora(record: Record, folder: Path) -> tuple[Path, Record]:
@@ -259,12 +259,8 @@ def _measure_corpora(record: Record, folder: Path) -> tuple[Path, Record]:
 
 def _measure_memory(record: Record, folder: Path) -> tuple[Path, Record]:
     cell = memory_footprint.Cell(**record.cell)
-    row = memory_footprint.measure_cells([cell], record.config["measured"], folder, progress=_silent)
+    row = memory_footprint.measure_cells([cell], record.config["measured"], folder, progress=sweep.silent)
     return row.paths[0], row.records[0]
-
-
-def _silent(line: str) -> None:
-    pass
 
 
 def _speech_counts(path: Path, record: Record) -> tuple:

@@ -20,7 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for argument in sys.argv[1:] if arguments is None else arguments:
             _check_letters(argument)
-        options = _parser().parse_args(arguments)
+        options, unknown = _parser().parse_known_args(arguments)
+        if unknown:
+            usage = "a parameter is -p NAME=VALUE" if getattr(options, "parameters", None) else "see `asum --help`"
+            raise InputError(f"unrecognized arguments: {' '.join(unknown)} ({usage})")
         status = options.command(options) or 0
         sys.stdout.flush()
         return status
@@ -324,7 +327,7 @@ def _print(form: str, rows, as_markdown) -> None:
 
 def _markdown(rows: list[dict], columns: tuple[str, ...]) -> str:
     def cell(value):
-        return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")
+        return "" if value is None else " ".join(str(round(value, 3) if isinstance(value, float) else value).split()).replace("|", "\\|")
 
     lines = [columns, ("---",) * len(columns), *([cell(row.get(column)) for column in columns] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -105,6 +105,18 @@ def wrong(change):
         (lambda c: c.update(scale="huge"), r"unknown scale in .* 'huge': choose from mini, paper"),
         (lambda c: c.update(rule=[1]), r"rule: \[1\] is not a mapping"),
         (lambda c: c["rule"].update(kind="compare"), r"unknown kind of .*rule 'compare': choose from comparisons, largest_step"),
+        (lambda c: c["rule"].pop("kind"), r"rule: missing kind: choose from comparisons, largest_step"),
+        (lambda c: c["rule"].update(table="whisper_were"), r"unknown table in .*rule 'whisper_were': choose from whisper_wer, whisper_source"),
+        (lambda c: c["rule"].update(table="whisper_digits", sizes=["base"]), r"unknown size in .*'base': choose from tiny, small, large"),
+        (lambda c: c["rule"].update(equivalent_within_points="half"), r"rule: equivalent_within_points 'half' is not a number above 0"),
+        (lambda c: c["rule"].update(deciding=c["rule"]["deciding"][0]), r"rule: deciding is not a list of comparisons: each is a line of its own"),
+        (lambda c: c["rule"].update(deciding=[]), r"rule: deciding is not a list of comparisons"),
+        (lambda c: c["rule"]["deciding"][0].update(expect="within"), r"deciding 1: expect within needs within_points"),
+        (lambda c: c["rule"]["deciding"][0].update(b=c["rule"]["deciding"][0]["a"]), r"deciding 1: a and b are the same"),
+        (
+            lambda c: c["rule"]["deciding"][0].update(a={"precision": "int4-dq", "method": "none"}),
+            r"1: a: table whisper_wer has no such cell in its grid",
+        ),
         (lambda c: c["rule"].pop("sizes"), r"rule: missing sizes; keys are kind, table, sizes, deciding"),
         (lambda c: c["rule"].update(sizes="tiny"), r"size in .*: 'tiny' is not a list of tiny, base"),
         (lambda c: c["rule"].update(sizes=["huge"]), r"unknown size in .*'huge': choose from tiny, base"),
@@ -114,12 +126,35 @@ def wrong(change):
         (lambda c: c["rule"]["deciding"][0]["a"].update(method="full"), r"deciding 1: a: a rate is missing: 1, 1/4, 1/10, 1/40, 1/100"),
         (lambda c: c["rule"]["deciding"][0]["a"].update(rate="1"), r"method none trains nothing: leave the rate out"),
         (lambda c: c.update(rule=ROUGE | {"metrics": ["rouge3"]}), r"unknown metric in .*'rouge3': choose from rouge1"),
+        (lambda c: c.update(rule=ROUGE | {"models": ["mbart"]}), r"rule: it is asked of mbart on news-ru too, .* or write corpora: \[howto-text\]"),
         (lambda c: c.update(rule=ROUGE | {"models": ["bart"]}), r"unknown model in .*'bart': choose from t5, mbart"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_where_and_what_would_be_right(write, change, message):
     with pytest.raises(InputError, match=message) as caught:
         own_claims.load(write(wrong(change)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rate_of_1_needs_no_quotes(write):
+    cell = {"precision": "int4", "method": "adalora", "rate": 1}
+    [claim] = own_claims.load(write(wrong(lambda c: c["rule"]["deciding"][0].update(a=cell))))
+    assert claim["rule"]["deciding"][0]["a"]["rate"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("    text: NF4", "   text: NF4", r"no YAML at line 3, column 4, or just above: .*keys of one block begin in one column"),
+        ("less than", "less: than", r"no YAML at line 3, column 25, or just above: .*a text with a colon stands in quotes"),
+        ("    text: NF4", "\ttext: NF4", r"no YAML at line 3, column 1, or just above: .*\(indent with spaces, not tabs\)"),
+    ],
+)
+def test_what_is_no_yaml_is_one_line_with_its_place(tmp_path, before, after, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text("claims:\n  - id: R1\n    text: NF4 loses less than FP4.\n    rule_text: WER.\n".replace(before, after))
+    with pytest.raises(InputError, match=message) as caught:
+        own_claims.load(path)
     assert "\n" not in str(caught.value)
 
 

@@ -141,6 +141,11 @@ def test_loading_half_precision_holds_the_embedding_in_full_beside_it():
     assert found["peak_bytes"] == converting + HELD
 
 
+@pytest.mark.parametrize("precision", fit.QUANTISED)
+def test_a_quantised_model_holds_less_than_a_full_one_while_it_loads(precision):
+    assert TINY / 2 < fit.load_bytes(fit.Plan("whisper-tiny", precision)) < fit.load_bytes(fit.Plan("whisper-tiny", "fp32"))
+
+
 def test_a_step_of_adamw_on_the_whole_of_a_7b_model_takes_16_bytes_a_parameter():
     found = fit_report.explain(fit.Plan("llama-7b", "fp32", "full"))
     tensors, buffers = 291, 512  # a step counter of 4 bytes a tensor; two tables of 64 frequencies

@@ -5,6 +5,7 @@ interpreter and its libraries beside them, and an allocator that keeps some more
 and much more without it for int8, whose many copies glibc does not give back.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -115,7 +116,8 @@ def load_bytes(plan: Plan) -> int:
     plan = resolved(plan)
     config = _config(plan)
     skeleton = catalogue.skeleton(catalogue.shallow(config, 1), plan.rest, plan.precision)
-    finished = {re.sub(r"\d+", "0", name): tensor for name, tensor in skeleton.state_dict().items()}
+    tensors = itertools.chain(skeleton.named_parameters(remove_duplicate=False), skeleton.named_buffers(remove_duplicate=False))
+    finished = {re.sub(r"\d+", "0", name): tensor for name, tensor in tensors}  # a state_dict reads the offset of int4-dq, which has no value here
     quantised = {re.sub(r"\d+", "0", name) for name, module in skeleton.named_modules() if type(module).__name__ in ("Linear8bitLt", "Linear4bit")}
     held = peak = 0
     for name, shape in _in_loading_order(config):

@@ -89,7 +89,7 @@ def standing(rule: dict, written: Sequence[Written], first_run_at: str | None) -
     if not testable(rule):
         return "no rule yet"
     if not written or written[-1].rule_sha != rule_sha(rule):
-        return "not registered: `asum claims --register` notes when it was written"
+        return "not registered: `--register` notes when it was written"
     written_at = datetime.fromisoformat(written[-1].written_at)
     said = f"{'CHANGED' if len(written) > 1 else 'written'} {_minute(written_at)}, "
     if first_run_at is None:

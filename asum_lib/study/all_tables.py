@@ -29,6 +29,8 @@ def names(scale: str = "mini") -> list[str]:
 
 def rows(name: str, scale: str | None = None, results: Path = RESULTS) -> list[dict]:
     """The rows of a table; raises `InputError` for a table or scale that there is not."""
+    if not (Path(results) / (scale or "mini") / name).is_dir():  # a folder of records is a table too, though no grid has it
+        choose("table", name, names(scale or "mini"))
     return _module(name, scale)[1](results)
 
 

@@ -33,7 +33,7 @@ def setup(app) -> dict:
     app.setup_extension("sphinx.ext.autodoc")
     app.add_html_math_renderer("mathml", inline_renderers=(_inline_math, None), block_renderers=(_display_math, None))
     app.connect("autodoc-process-docstring", _docstring)
-    app.connect("html-page-context", _notebook_button)
+    app.connect("html-page-context", _notebook_button, priority=600)  # after the theme has made its menu, at 501
     app.connect("build-finished", _downloads)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -84,3 +84,13 @@ def test_a_formula_is_mathml_and_needs_no_script():
         book._display_math(translator, math_block("", r"\frac{1}{2}"))
     formula = BeautifulSoup(translator.body[0], "html.parser").math
     assert [number.text for number in formula.mfrac.find_all("mn")] == ["1", "2"]
+
+
+def test_an_executed_page_can_be_had_as_a_notebook(tmp_path):
+    executed = tmp_path / "jupyter_execute" / "book" / "a.ipynb"
+    executed.parent.mkdir(parents=True)
+    executed.write_text("{}")
+    app, menu = SimpleNamespace(outdir=tmp_path / "html"), {"label": "download-buttons", "buttons": []}
+    for page in ("book/a", "book/not_executed"):
+        book._notebook_button(app, page, "page.html", {"header_buttons": [menu]}, None)
+    assert [button["url"] for button in menu["buttons"]] == ["../downloads/book-a.ipynb"]

@@ -190,7 +190,7 @@ def _claims(options) -> None:
     judged = claims.judge(options.scale, file=options.file, only=options.claim)
 
     def shown(rows):
-        found = _markdown(rows, ("claim", "verdict", "text", "rule_text", "reason", "rule_standing"))
+        found = _markdown(rows, ("claim", "verdict", "text", *(["rule_text"] if options.claim else []), "reason", "rule_standing"))
         return found if options.claim is None else f"{found}\n\n{_markdown(rows[0]['evidence'], EVIDENCE)}"
 
     _print(options.format, judged, shown)

@@ -83,6 +83,11 @@ def test_how_a_rule_stands_to_its_run(times, first_run_at, said):
     assert rules.standing(RULE, written(*times), first_run_at).startswith(said)
 
 
+def test_a_rule_that_was_changed_and_not_registered_says_so():
+    said = rules.standing(RULE | {"sizes": ["base"]}, written("2026-01-02T10:00:00+00:00"), None)
+    assert said.startswith("CHANGED since 2026-01-02 10:00 UTC, not registered")
+
+
 def test_every_rule_of_the_papers_is_registered():
     """A changed rule fails here until `asum claims --register` has noted it, which then shows on the page of the claims."""
     log = rules.read()

@@ -88,8 +88,10 @@ def standing(rule: dict, written: Sequence[Written], first_run_at: str | None) -
     """How a rule stands to the run that it decides, in a phrase; `written` are the claim's rules, `first_run_at` its first record's start."""
     if not testable(rule):
         return "no rule yet"
-    if not written or written[-1].rule_sha != rule_sha(rule):
+    if not written:
         return "not registered: `--register` notes when it was written"
+    if written[-1].rule_sha != rule_sha(rule):
+        return f"CHANGED since {_minute(datetime.fromisoformat(written[-1].written_at))}, not registered: `--register` notes when"
     written_at = datetime.fromisoformat(written[-1].written_at)
     said = f"{'CHANGED' if len(written) > 1 else 'written'} {_minute(written_at)}, "
     if first_run_at is None:

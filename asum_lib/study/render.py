@@ -98,12 +98,6 @@ def _main_cell(row: dict | None) -> str:
 
 def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS) -> object:
     """Every cell of a table, sortable and searchable, each with links to its records and the command that measures it."""
-    import pandas as pd
-    from IPython.display import HTML
-    from itables import init_notebook_mode, options, to_html_datatable
-
-    init_notebook_mode(all_interactive=False, connected=False)
-    options.warn_on_undocumented_option = False
     lines = []
     for row in tables.rows(table, scale, results):
         cell = row["cell"]
@@ -125,9 +119,23 @@ def all_cells(table: str = "whisper_wer", scale: str = "mini", results: Path = R
                 "command": f"<code>{html.escape(_command(row, results))}</code>",
             }
         )
+    return interactive(lines)
+
+
+def interactive(lines: list[dict]) -> object:
+    """Lines as a table that a reader sorts and searches, without a kernel or the network; columns that are empty throughout are left out.
+
+    The values are HTML: the caller escapes what comes from data.
+    """
+    import pandas as pd
+    from IPython.display import HTML
+    from itables import init_notebook_mode, options, to_html_datatable
+
+    init_notebook_mode(all_interactive=False, connected=False)
+    options.warn_on_undocumented_option = False
     frame = pd.DataFrame(lines).astype(object).where(lambda shown: shown.notna(), "")
     shown = to_html_datatable(
-        frame,
+        frame.loc[:, (frame != "").any()],
         allow_html=True,
         showIndex=False,
         paging=False,

@@ -11,7 +11,7 @@ from asum_lib import figures
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, text_tables
-from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _link, _nothing_yet, _record_link, _signed, in_language
+from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _link, _nothing_yet, _record_link, _signed, in_language, interactive
 from asum_lib.study.tables import Row
 from asum_lib.study.text_cells import CANDIDATES, RANK, RANKS, RATES_TABLE, SEARCHED, SYSTEMS, TARGETS
 
@@ -455,12 +455,6 @@ def sample_rows(corpus: str, model: str, scale: str = "mini", results: Path = RE
 
 def all_cells(table: str, scale: str = "mini", results: Path = RESULTS) -> object:
     """Every cell of a table with all its metrics, sortable and searchable, each with links to its records."""
-    import pandas as pd
-    from IPython.display import HTML
-    from itables import init_notebook_mode, options, to_html_datatable
-
-    init_notebook_mode(all_interactive=False, connected=False)
-    options.warn_on_undocumented_option = False
     lines = []
     for row in text_tables.gather(table, scale, results):
         objects = {
@@ -483,21 +477,7 @@ def all_cells(table: str, scale: str = "mini", results: Path = RESULTS) -> objec
             "records": " ".join(_link(path, "s" + path.removesuffix(".json").rsplit("-s", 1)[1]) for path in first["records"]),
         }
         lines.append(line)
-    frame = pd.DataFrame(lines).astype(object).where(lambda shown: shown.notna(), "")
-    frame = frame.loc[:, (frame != "").any()]
-    return HTML(
-        to_html_datatable(
-            frame,
-            allow_html=True,
-            showIndex=False,
-            paging=False,
-            scrollX=True,
-            scrollY="32em",
-            scrollCollapse=True,
-            connected=False,
-            text_in_header_can_be_selected=False,
-        )
-    )
+    return interactive(lines)
 
 
 def findings(scale: str = "mini", results: Path = RESULTS) -> object:

@@ -42,12 +42,12 @@ $(STAMP): requirements.lock pyproject.toml
 
 study: env  ## run every notebook at mini scale, then build and check the book in _build/html
 	@mkdir -p build
-	$(ALONE) { $(SNAKEMAKE) notebooks && $(SNAKEMAKE) all; } 9>&-
+	@$(ALONE) { $(SNAKEMAKE) notebooks && $(SNAKEMAKE) all; } 9>&-
 	@echo "The book is in _build/html/index.html"
 
 book: env  ## build and check the book anew, after the notebooks that have not run yet
 	@mkdir -p build
-	$(ALONE) { $(SNAKEMAKE) --forcerun book -- book; } 9>&-
+	@$(ALONE) { $(SNAKEMAKE) --forcerun book -- book; } 9>&-
 
 pdf: env  ## print the built book into _build/pdf/book.pdf, with the Chromium that is here
 	test -f _build/html/index.html || $(MAKE) study

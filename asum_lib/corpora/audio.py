@@ -10,7 +10,7 @@ of a manifest finds that.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +47,25 @@ def windows(path: Path, window_s: float) -> Iterator[np.ndarray]:
     (the last such place, so that silence is cut late), and no piece is shorter than 0.1 s. At most two windows and a block
     lie in memory, however long the file is. Raises `AudioError`, for faults further in when it gets there.
     """
+    yield from _cut(_blocks(path), window_s)
+
+
+def cut_to(samples: np.ndarray, window_s: float) -> Iterator[np.ndarray]:
+    """What `windows` gives of a file, of samples that are in memory."""
+    yield from _cut([samples], window_s)
+
+
+def samples_of(path: Path) -> Iterator[np.ndarray]:
+    """The file block by block, 16 kHz mono float32; together they are `read_audio(path)`. Raises `AudioError`."""
+    return _blocks(path)
+
+
+def _cut(blocks: Iterable[np.ndarray], window_s: float) -> Iterator[np.ndarray]:
     limit, shortest = round(window_s * SAMPLE_RATE_HZ), round(_SHORTEST_S * SAMPLE_RATE_HZ)
     if limit < 4 * shortest:
         raise ValueError(f"a window of {window_s} s is too short: {4 * _SHORTEST_S:g} s is the least")
     rest = np.zeros(0, np.float32)
-    for block in _blocks(path):
+    for block in blocks:
         rest = np.concatenate([rest, block])
         while len(rest) >= limit + shortest:
             cut = _quietest(rest, limit * 3 // 4, limit)

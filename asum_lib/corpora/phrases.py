@@ -1,0 +1,127 @@
+"""A recording of any length as phrases: pieces between pauses that fit a model's window, each with its time.
+
+`audio.windows` cuts where the window ends, which loses nothing and may cut through a sentence. Here a recording is cut where the speaker
+pauses, and pauses are left out, so that a window holds what was said in one breath. What counts as a pause is told from the recording
+itself: a level between its quiet and its loud parts, found anew for each minute. A phrase that is longer than the window is cut at its
+quietest place, as `audio.windows` does. With `fill` neighbouring phrases share a window as long as they fit, which is right for a model
+whose window is 30 s.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asum_lib.corpora.audio import cut_to, samples_of
+from asum_lib.corpora.speech import SAMPLE_RATE_HZ
+
+PAUSE_S = 0.35
+MARGIN_S = 0.1  # kept on both sides of a phrase
+SHORTEST_S = 0.12  # of speech: a click is none
+_CHUNK_S = 60
+_HOP = SAMPLE_RATE_HZ // 100
+_QUIET_PCT, _LOUD_PCT = 10, 95
+_SHARE = 0.4  # of the way from quiet to loud, in dB, above which it is speech
+_LEAST_CONTRAST_DB = 6  # below that nothing can be told apart: all is kept
+_DEEPEST_DB = 50  # below the loud parts: digital silence is no quieter than that
+_SILENCE_DB = -75  # of full scale: what never exceeds it is silence
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A piece of a recording that starts `start_s` seconds after its beginning; 16 kHz mono float32, shape (n,)."""
+
+    start_s: float
+    samples: np.ndarray
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + len(self.samples) / SAMPLE_RATE_HZ
+
+
+def phrases(path: Path, window_s: float, fill: bool = False) -> Iterator[Phrase]:
+    """The phrases of an audio file in order, each of at most `window_s`; none where all is silence. A minute or two lie in memory.
+
+    Raises `audio.AudioError`, for faults further in when it gets there.
+    """
+    pieces = _cut(_speech(path), window_s)
+    return _filled(pieces, window_s) if fill else (piece for piece, _ in pieces)
+
+
+def _speech(path: Path) -> Iterator[tuple[Phrase, np.ndarray]]:
+    """(phrase, the pause before it as samples) of any length up to about a minute."""
+    rest, offset, before = np.zeros(0, np.float32), 0, np.zeros(0, np.float32)
+    blocks = samples_of(path)
+    ended = False
+    while not ended:
+        parts, length = [rest], len(rest)
+        while length < _CHUNK_S * SAMPLE_RATE_HZ:
+            block = next(blocks, None)
+            if block is None:
+                ended = True
+                break
+            parts.append(block)
+            length += len(block)
+        rest = np.concatenate(parts)
+        done = 0
+        for start, stop in _runs(rest):
+            if not ended and stop >= len(rest) - round(PAUSE_S * SAMPLE_RATE_HZ) and start:
+                break  # it may go on: it is looked at again, with what follows
+            before = np.concatenate([before, rest[done:start]])
+            yield Phrase((offset + start) / SAMPLE_RATE_HZ, rest[start:stop]), before
+            before, done = np.zeros(0, np.float32), stop
+        else:
+            start = max(done, len(rest) - round(PAUSE_S * SAMPLE_RATE_HZ)) if not ended else len(rest)
+        start = max(start, done)
+        before = np.concatenate([before, rest[done:start]])[-_CHUNK_S * SAMPLE_RATE_HZ :]
+        rest, offset = rest[start:], offset + start
+
+
+def _runs(samples: np.ndarray) -> list[tuple[int, int]]:
+    """(start, stop) of what lies between pauses, in samples, margins included."""
+    frames = len(samples) // _HOP
+    if not frames:
+        return [(0, len(samples))] if len(samples) else []
+    power = np.square(samples[: frames * _HOP].reshape(frames, _HOP), dtype=np.float64).mean(axis=1)
+    width = min(5, frames)
+    level_db = 10 * np.log10(np.convolve(power, np.full(width, 1 / width), mode="same") + 1e-12)
+    loud = np.percentile(level_db, _LOUD_PCT)
+    if loud < _SILENCE_DB:
+        return []
+    level_db = np.maximum(level_db, loud - _DEEPEST_DB)
+    quiet = np.percentile(level_db, _QUIET_PCT)
+    if loud - quiet < _LEAST_CONTRAST_DB:
+        return [(0, len(samples))]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], level_db > quiet + _SHARE * (loud - quiet), [0]]).astype(int)))
+    runs: list[list[int]] = []
+    for start, stop in edges.reshape(-1, 2).tolist():
+        if runs and start - runs[-1][1] < 100 * PAUSE_S:
+            runs[-1][1] = stop
+        else:
+            runs.append([start, stop])
+    margin = round(MARGIN_S * SAMPLE_RATE_HZ)
+    spoken = [(start * _HOP, stop * _HOP) for start, stop in runs if stop - start >= 100 * SHORTEST_S]
+    return [(max(0, start - margin), min(len(samples), stop + margin)) for start, stop in spoken]
+
+
+def _cut(pieces, window_s: float) -> Iterator[tuple[Phrase, np.ndarray]]:
+    for phrase, before in pieces:
+        start_s = phrase.start_s
+        for samples in cut_to(phrase.samples, window_s):
+            yield Phrase(start_s, samples), before
+            start_s, before = start_s + len(samples) / SAMPLE_RATE_HZ, before[:0]
+
+
+def _filled(pieces, window_s: float) -> Iterator[Phrase]:
+    """Neighbours joined, with the pause between them, as long as they fit the window."""
+    held: Phrase | None = None
+    for phrase, before in pieces:
+        if held is not None and phrase.end_s - held.start_s <= window_s:
+            held = Phrase(held.start_s, np.concatenate([held.samples, before, phrase.samples]))
+            continue
+        if held is not None:
+            yield held
+        held = phrase
+    if held is not None:
+        yield held

@@ -29,26 +29,12 @@ from importlib.metadata import version
 
 import numpy as np
 
+from asum_lib.corpora.sentences import SENTENCES, split_sentences
 from asum_lib.errors import InputError, choose
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 TOKENIZERS = ("default", "unicode")
 DEFAULT_TOKENIZER = {"en": "default", "ru": "unicode"}
-SENTENCES = "asum-1"  # names the rule of `split_sentences`: to be raised when the rule changes
-
-# Before a name, so no end of a sentence; after a number (2020 г., 5 см.) they are as those below.
-_TITLES = {
-    "en": frozenset("mr mrs ms dr prof st gen gov sen capt lt sgt vs e.g i.e cf approx".split()),
-    "ru": frozenset("г гг ул им просп пл пер проф акад св см стр гл ст тов гр т м т.е т.к т.н напр".split()),
-}
-# After a number or before one: the end of a sentence before a capital, none before a digit or a bracket.
-_UNITS = {
-    "en": frozenset("al etc inc ltd co corp jr sr p.m a.m no fig figs eq eqs sec min tbsp tsp oz lb ft".split()),
-    "ru": frozenset("руб коп тыс млн млрд трлн чел км кг шт мин час сек в вв др т.д т.п т.ч рис табл пп".split()),
-}
-_OPENING = frozenset("\"'«“„‘([")
-_STOP = re.compile(r"""([.!?…]+)["'»”’)\]]*\s+(?=(?:[—–-]\s*)?(\S))""")
-_LAST_WORD = re.compile(r"[\w.]+$")
 WORD = re.compile(r"(?:\w[\u0300-\u036f\u0483-\u0487]*)+")  # of NFC text: letters, digits, underscores, with combining marks
 
 
@@ -87,21 +73,6 @@ def score(
 def tokenize(text: str, language: str, *, tokenizer: str | None = None, stemmer: bool = False) -> list[str]:
     """The words that ROUGE sees of a text."""
     return _tokenizer(_tokenizer_name(language, tokenizer), language, stemmer).tokenize(text)
-
-
-def split_sentences(text: str, language: str) -> list[str]:
-    """The sentences of a text, without the space around them: what ROUGE-Lsum, Lead-n and the extractive oracle count by.
-
-    A line's end always ends a sentence. Otherwise it ends at `.`, `!`, `?` or an ellipsis, closing quotes and brackets
-    included, before a space (and a dash) and a capital, digit, opening quote or bracket; not after an initial, a list's number or
-    an abbreviation that goes before a name, nor between an abbreviation that goes with a number and a digit. No data of
-    any language is needed, and none is downloaded.
-
-        >>> split_sentences("В г. Туле А. С. Иванов купил дом за 5 млн руб. Он рад!", "ru")
-        ['В г. Туле А. С. Иванов купил дом за 5 млн руб.', 'Он рад!']
-    """
-    choose("language", language, DEFAULT_TOKENIZER)
-    return [sentence for line in text.splitlines() for sentence in _split_line(line, language)]
 
 
 def signature(metric: str, language: str, *, tokenizer: str | None = None, stemmer: bool = False, references: str = "one") -> str:
@@ -189,28 +160,3 @@ def _scorer(name: str, language: str, stemmer: bool, types: tuple[str, ...]):
 
 def _lines(text: str, language: str) -> str:
     return "\n".join(split_sentences(text, language))
-
-
-def _split_line(line: str, language: str) -> list[str]:
-    sentences, start = [], 0
-    for stop in _STOP.finditer(line):
-        if _ends_sentence(line[start : stop.start()], stop.group(1), stop.group(2), language):
-            sentences.append(line[start : stop.end()].strip())
-            start = stop.end()
-    return [sentence for sentence in (*sentences, line[start:].strip()) if sentence]
-
-
-def _ends_sentence(before: str, stop: str, after: str, language: str) -> bool:
-    """Whether `stop` between the sentence so far and the character that follows the space ends it."""
-    if not (after.isupper() or after.isdigit() or after in _OPENING):
-        return False
-    last = _LAST_WORD.search(before)
-    if stop != "." or last is None:
-        return True
-    word = last.group()
-    if (len(word) == 1 and word.isupper()) or (word.isdigit() and word == before.strip()):
-        return False  # an initial; the number of a list's item
-    title, unit = word.lower() in _TITLES[language], word.lower() in _UNITS[language]
-    if title and not before[: last.start()].rstrip()[-1:].isdigit():
-        return False
-    return not ((title or unit) and (after.isdigit() or after in "(["))

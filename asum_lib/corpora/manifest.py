@@ -31,6 +31,7 @@ from asum_lib.errors import InputError
 from asum_lib.paths import cache
 
 SPLITS = ("train", "dev", "test")
+WHAT = "a JSON-lines file with id, audio and text on each line"
 FAULTS_SHOWN = 20
 _DURATION_TOLERANCE_S = 0.1
 _LONGEST_ID = 200  # characters
@@ -87,35 +88,9 @@ def read_manifest(path: Path, split: str, progress: Callable[[str], None] = lamb
     path = Path(path)
     root = path.parent.resolve()
     name = name or path.parent.name or root.name
-    lines, faults = _parse(path, root)
+    lines, faults = read_lines(path, WHAT, lambda number, raw: _line(number, raw, root))
     wanted = [line for line in lines if line.split == split]
-
-    def check(what: str, work: Callable) -> list:
-        """The results of `work` on each line, None for a line whose fault went to `faults`."""
-        results = []
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for number, (line, (result, fault)) in enumerate(zip(wanted, pool.map(lambda line: _tried(work, line), wanted), strict=True), start=1):
-                if fault:
-                    faults.append((line.number, f"{_short(line.shown)} {fault}"))
-                results.append(result)
-                if number % 500 == 0:
-                    progress(f"{name} {split}: {number} of {len(wanted)} files {what}")
-        return results
-
-    digest = hashlib.sha256()
-    for line, content in zip(wanted, check("read", _content), strict=True):
-        digest.update(f"{line.id}\0{line.text}\0".encode() + (content or b""))
-    durations_s = None if faults else _recall(digest.hexdigest(), len(wanted))
-    if durations_s is None:
-        broken = {number for number, _ in faults}
-        wanted = [line for line in wanted if line.number not in broken]
-        durations_s = check("decoded", lambda line: duration_s(line.audio))
-        if not faults:
-            remember(digest.hexdigest(), durations_s)
-    for line, found_s in zip(wanted, durations_s, strict=True):
-        if None not in (line.stated_s, found_s) and abs(line.stated_s - found_s) > _DURATION_TOLERANCE_S:
-            fault = f"holds {found_s:.2f} s of audio, but duration_s is {line.stated_s:g}: copy the file anew, or correct duration_s"
-            faults.append((line.number, f"{_short(line.shown)} {fault}"))
+    fingerprint, durations_s = check_files(f"{name} {split}", wanted, faults, progress)
     refuse(path, [f"line {number}: {fault}" for number, fault in sorted(faults)])
     if not wanted:
         raise InputError(f"{path}: no utterance has split {split!r}")
@@ -126,7 +101,50 @@ def read_manifest(path: Path, split: str, progress: Callable[[str], None] = lamb
     if empty := sum(not line.text.strip() for line in wanted):
         progress(f"{name} {split}: {empty} of {len(wanted)} utterances have an empty text: each word heard there is an insertion")
     utterances = (Utterance(line.id, line.audio, line.text, found_s) for line, found_s in zip(wanted, durations_s, strict=True))
-    return Corpus(name, split, digest.hexdigest(), tuple(utterances))
+    return Corpus(name, split, fingerprint, tuple(utterances))
+
+
+def check_files(
+    what: str,
+    wanted: list,
+    faults: list[tuple[int, str]],
+    progress: Callable[[str], None] = lambda line: None,
+    content: Callable = lambda line: _content(line),
+    seconds: Callable = lambda line: duration_s(line.audio),
+) -> tuple[str, list[float | None]]:
+    """(fingerprint, seconds of each line) of lines with `number`, `id`, `text`, `shown` and `stated_s`; what is wrong is added to `faults`.
+
+    The fingerprint is over each line's id, text and `content`, the bytes of a hash. `seconds` reads the file; where all of that was done
+    before, what it found is recalled. Both raise `AudioError` for a file that cannot be used.
+    """
+
+    def check(done: str, work: Callable) -> list:
+        """The results of `work` on each line, None for a line whose fault went to `faults`."""
+        results = []
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            for number, (line, (result, fault)) in enumerate(zip(wanted, pool.map(lambda line: _tried(work, line), wanted), strict=True), start=1):
+                if fault:
+                    faults.append((line.number, f"{short(line.shown)} {fault}"))
+                results.append(result)
+                if number % 500 == 0:
+                    progress(f"{what}: {number} of {len(wanted)} files {done}")
+        return results
+
+    digest = hashlib.sha256()
+    for line, found in zip(wanted, check("read", content), strict=True):
+        digest.update(f"{line.id}\0{line.text}\0".encode() + (found or b""))
+    durations_s = None if faults else _recall(digest.hexdigest(), len(wanted))
+    if durations_s is None:
+        broken = {number for number, _ in faults}
+        wanted = [line for line in wanted if line.number not in broken]
+        durations_s = check("decoded", seconds)
+        if not faults:
+            remember(digest.hexdigest(), durations_s)
+    for line, found_s in zip(wanted, durations_s, strict=True):
+        if None not in (line.stated_s, found_s) and abs(line.stated_s - found_s) > _DURATION_TOLERANCE_S:
+            fault = f"holds {found_s:.2f} s of audio, but duration_s is {line.stated_s:g}: copy the file anew, or correct duration_s"
+            faults.append((line.number, f"{short(line.shown)} {fault}"))
+    return digest.hexdigest(), durations_s
 
 
 def refuse(what: object, faults: list[str]) -> None:
@@ -234,9 +252,11 @@ def _content(line: _Line) -> bytes:
         raise AudioError(line.audio, f"cannot be read ({error.strerror})") from None
 
 
-def _parse(path: Path, root: Path) -> tuple[list[_Line], list[tuple[int, str]]]:
-    """The lines without faults, and the faults as (line number, what)."""
-    what = "a JSON-lines file with id, audio and text on each line"
+def read_lines(path: Path, what: str, read: Callable) -> tuple[list, list[tuple[int, str]]]:
+    """The lines without faults, and the faults as (line number, what is wrong).
+
+    `read(number, raw)` gives the id if there is one, the line if it has no faults, and its faults. `what` says what the file should be.
+    """
     if path.is_dir():
         raise InputError(f"manifest is a folder: {path} ({what} is needed)")
     if not path.is_file():
@@ -251,7 +271,7 @@ def _parse(path: Path, root: Path) -> tuple[list[_Line], list[tuple[int, str]]]:
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):  # not splitlines: U+2028 may stand in a text
         if not raw.strip():
             continue
-        identity, line, found = _line(number, raw, root)
+        identity, line, found = read(number, raw)
         if identity in seen:
             found.append(f"id {identity!r} is that of line {seen[identity]} too: ids must differ")
         elif identity is not None:
@@ -265,49 +285,67 @@ def _parse(path: Path, root: Path) -> tuple[list[_Line], list[tuple[int, str]]]:
     return lines, faults
 
 
-def _line(number: int, raw: bytes, root: Path) -> tuple[str | None, _Line | None, list[str]]:
-    """The id if there is one, the line if it has no faults, and its faults."""
+def entry_of(raw: bytes, keys: str) -> tuple[dict | None, str | None, list[str]]:
+    """(object, id, faults) of a line; the object is None where there is none, the id where it cannot be used."""
     try:
         entry = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError:
         return None, None, ["is not UTF-8: save the manifest in UTF-8"]
     except (ValueError, RecursionError):
-        return None, None, ["is not JSON: an object with id, audio and text is needed"]
+        return None, None, [f"is not JSON: an object with {keys} is needed"]
     if not isinstance(entry, dict):
-        return None, None, [f"is {_short(entry)}: a JSON object with id, audio and text is needed"]
-    faults = [f"has no {key}" for key in ("id", "audio") if key not in entry]
-
-    identity = entry.get("id")
+        return None, None, [f"is {short(entry)}: a JSON object with {keys} is needed"]
+    identity, faults = entry.get("id"), []
     if isinstance(identity, int | float) and not isinstance(identity, bool) and math.isfinite(identity):
         identity = str(identity)
-    if "id" in entry and not (_filled(identity) and identity.isprintable() and len(identity) <= _LONGEST_ID):
-        faults.append(f"id {_short(identity)} cannot be used: 1 to {_LONGEST_ID} printable characters or a number are needed")
+    if "id" in entry and not (filled(identity) and identity.isprintable() and len(identity) <= _LONGEST_ID):
+        faults.append(f"id {short(identity)} cannot be used: 1 to {_LONGEST_ID} printable characters or a number are needed")
         identity = None
+    return entry, identity, faults
 
-    text, normalized, split = entry.get("text"), False, entry.get("split", "test")
-    if not _filled(text) and _filled(entry.get("normalized_text")):
-        text, normalized = entry["normalized_text"], True
-    if split not in SPLITS:
-        faults.append(f"split is {_short(split)}: choose from {', '.join(SPLITS)}")
-    if "text" not in entry and not normalized:
-        faults.append("has no text")
-    elif not isinstance(text, str) or not _encodable(text):
-        faults.append(f"text is {_short(text)}: a string is needed")
-    elif split == "train" and not _filled(text):
-        faults.append("text is empty in train: give what is said, or leave the line out")
 
+def stated_duration(entry: dict) -> tuple[float | None, list[str]]:
+    """(seconds that the line states, faults)."""
     stated_s = entry.get("duration_s")
     if stated_s is not None and (isinstance(stated_s, bool) or not isinstance(stated_s, int | float) or not 0 <= stated_s < math.inf):
-        faults.append(f"duration_s is {_short(stated_s)}: seconds are needed")
+        return None, [f"duration_s is {short(stated_s)}: seconds are needed"]
+    return stated_s, []
 
-    audio, shown = None, entry.get("audio")
-    if "audio" in entry:
-        if not _filled(shown) or not _encodable(shown):
-            faults.append(f"audio is {_short(shown)}: the path of a file beside the manifest is needed")
-        else:
-            audio, fault = beside(shown, root)
-            faults += [fault] if fault else []
-    return identity, None if faults else _Line(number, identity, audio, shown, text, normalized, split, stated_s), faults
+
+def file_beside(entry: dict, key: str, root: Path) -> tuple[Path | None, list[str]]:
+    """(the file that the line names under a key, faults)."""
+    shown = entry.get(key)
+    if key not in entry:
+        return None, []
+    if not filled(shown) or not encodable(shown):
+        return None, [f"{key} is {short(shown)}: the path of a file beside the manifest is needed"]
+    file, fault = beside(shown, root)
+    return file, [fault] if fault else []
+
+
+def _line(number: int, raw: bytes, root: Path) -> tuple[str | None, _Line | None, list[str]]:
+    """The id if there is one, the line if it has no faults, and its faults."""
+    entry, identity, unusable = entry_of(raw, "id, audio and text")
+    if entry is None:
+        return None, None, unusable
+    faults = [*(f"has no {key}" for key in ("id", "audio") if key not in entry), *unusable]
+
+    text, normalized, split = entry.get("text"), False, entry.get("split", "test")
+    if not filled(text) and filled(entry.get("normalized_text")):
+        text, normalized = entry["normalized_text"], True
+    if split not in SPLITS:
+        faults.append(f"split is {short(split)}: choose from {', '.join(SPLITS)}")
+    if "text" not in entry and not normalized:
+        faults.append("has no text")
+    elif not isinstance(text, str) or not encodable(text):
+        faults.append(f"text is {short(text)}: a string is needed")
+    elif split == "train" and not filled(text):
+        faults.append("text is empty in train: give what is said, or leave the line out")
+
+    stated_s, wrong = stated_duration(entry)
+    audio, missing = file_beside(entry, "audio", root)
+    faults += wrong + missing
+    return identity, None if faults else _Line(number, identity, audio, entry["audio"], text, normalized, split, stated_s), faults
 
 
 def beside(shown: str, root: Path) -> tuple[Path, str | None]:
@@ -325,14 +363,15 @@ def beside(shown: str, root: Path) -> tuple[Path, str | None]:
         fault = "is no path: it has a NUL in it"
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         fault = f"cannot be read ({getattr(error, 'strerror', None) or 'a link to itself'})"
-    return audio, fault and f"{_short(shown)} {fault}"
+    return audio, fault and f"{short(shown)} {fault}"
 
 
-def _filled(text: object) -> bool:
+def filled(text: object) -> bool:
+    """A text that is not all space."""
     return isinstance(text, str) and bool(text.strip())
 
 
-def _encodable(text: str) -> bool:
+def encodable(text: str) -> bool:
     """No half of a surrogate pair, and no NUL, at which paths end."""
     try:
         return b"\0" not in text.encode("utf-8")
@@ -340,7 +379,7 @@ def _encodable(text: str) -> bool:
         return False
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     """A value in one line of at most 80 characters."""
     shown = repr(value) if isinstance(value, str) else json.dumps(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -326,3 +326,20 @@ def test_wikihows_folder_goes_through_to_records(real_data, tmp_path, monkeypatc
     record = peft_rouge.measure(given).records[-1]
     texts.load_texts.cache_clear()
     assert (record.status, record.metrics["rouge1"].n, record.table) == ("ok", 4, "format_check_wikihow")
+
+
+def test_ami_is_read_as_it_is(real_data, monkeypatch):
+    monkeypatch.setenv("ASUM_AMI", str(real_data / "ami-meetings" / "meetings.jsonl"))
+    texts.load_texts.cache_clear()
+    corpus = texts.load_texts("ami", "test")
+    texts.load_texts.cache_clear()
+    first = corpus.documents[0]
+    assert (corpus.language, len(corpus.documents), first.id) == ("en", 142, "ES2002a")
+    assert first.reference.startswith("The project manager introduced the upcoming project") and first.text.startswith("Um I'm Craig")
+    assert sum(len(document.text.split()) for document in corpus.documents) / 142 == pytest.approx(4_976, abs=1)
+
+
+def test_ami_has_no_split_but_test(real_data, monkeypatch):
+    monkeypatch.setenv("ASUM_AMI", str(real_data / "ami-meetings" / "meetings.jsonl"))
+    with pytest.raises(InputError, match="its name says nothing, so all of it is test"):
+        texts.load_texts("ami", "train")

@@ -4,11 +4,12 @@
 audio. `howto-stress` is a controlled test of prosody: three steps are told, one of them higher, louder, slower and after a longer pause,
 and the summary names that one, so that the words alone cannot tell which; `howto-flat` is the same talk without the stress. Each has a
 source domain (`-source`) to train on and a target domain to test on, as `howto` has. Text and audio are pure functions of (variant,
-domain, split, number). What a real corpus looks like on disk is for its own module.
+domain, split, number). What a real corpus looks like on disk is for `talk_files`.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -20,7 +21,7 @@ from asum_lib.corpora import howto
 from asum_lib.corpora.manifest import materialize
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ, add_room, synthesize
 from asum_lib.corpora.texts import SPLITS, Fact
-from asum_lib.errors import choose
+from asum_lib.errors import InputError, choose
 from asum_lib.paths import cache
 
 VERSION = 1  # of the texts, the takes and how they are joined: another number is another corpus
@@ -33,6 +34,7 @@ CORPORA = {  # name: (variant, domain)
     "howto-flat-source": ("flat", "source"),
 }
 NAMES = tuple(CORPORA)
+GIVEN = {"how2-summaries": "ASUM_HOW2_SUMMARIES"}  # name: the environment variable that names its manifest or folder
 STRESS_DOCUMENTS = {  # per domain and split, of the two variants of the test of prosody
     "source": {"train": 2_000, "dev": 30, "test": 100},
     "target": {"train": 72, "dev": 30, "test": 200},
@@ -50,7 +52,7 @@ class Talk:
 
     id: str
     audio: Path | None
-    features: Path | None  # a .npy of float32 (frames, mel bins), where only features are given
+    features: Path | None  # where only features are given: their place, for `talk_files.read_features`
     duration_s: float
     transcript: str
     summary: str
@@ -93,9 +95,20 @@ class Script:
 
 @lru_cache(maxsize=8)
 def load_talks(name: str, split: str, progress: Callable[[str], None] = lambda line: None) -> Talks:
-    """A split (`train`, `dev`, `test`) of a corpus by its name. Generated audio is made on first use and cached."""
+    """A split (`train`, `dev`, `test`) of a corpus by its name, or of a manifest or folder by its path.
+
+    Generated audio is made on first use and cached. A corpus that is not there raises `InputError` with how to get it.
+    """
     choose("split", split, SPLITS)
-    choose("corpus of talks", name, NAMES)
+    if name in GIVEN or (name not in NAMES and ("/" in name or "." in name)):
+        from asum_lib.corpora.talk_files import load_file
+
+        if name not in GIVEN:
+            return load_file(name, split, progress=progress)
+        if where := os.environ.get(GIVEN[name]):
+            return load_file(where, split, name, progress=progress)
+        raise InputError(f"{name} is not on this machine: its authors give it out by a request form; then set {GIVEN[name]} to its folder")
+    choose("corpus of talks", name, (*NAMES, *GIVEN))
     written = scripts(name, split)
     digest = fingerprint(name, split)
     spoken = ((script.id, script.transcript, speak(script)) for script in written)

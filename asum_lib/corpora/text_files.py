@@ -1,7 +1,8 @@
 """Documents with summaries from files, as they come: Gazeta's JSON lines, WikiHow's CSV, their Parquet copies, and files of one's own.
 
-A row is {document, summary} by the first pair of column names in `COLUMNS` that it has. A list of sentences is joined; of a list
-of summaries (SciTLDR's `target`) the first one counts. Files are read row by row; every fault is one line with file and row.
+A row is {document, summary} by the first pair of column names in `COLUMNS` that it has. A list of sentences (AMI's `summary`) is
+joined; of a list of summaries (SciTLDR's `target`) the first one counts. Files are read row by row; every fault is one line with file
+and row. How2's transcripts and summaries are a folder with two tables a split, see `talk_files`.
 
 WikiHow's `wikihowAll.csv` has one row an article: `headline` (the steps' bold lines: the summary), `title`, `text`. Its official
 split is three lists of titles (`all_train.txt`, `all_val.txt`, `all_test.txt`) that lie beside it. As in the authors' `process.py` and in
@@ -16,6 +17,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from asum_lib.corpora import talk_files
 from asum_lib.corpora.texts import SPLITS, TextCorpus, TextDocument, fingerprint
 from asum_lib.errors import InputError, choose
 
@@ -49,7 +51,10 @@ def load_file(path: str | Path, split: str, name: str, language: str) -> TextCor
     by_paragraphs = path / WIKIHOW_BY_PARAGRAPHS if path.is_dir() and not wikihow.is_file() else path
     if by_paragraphs.name == WIKIHOW_BY_PARAGRAPHS and by_paragraphs.is_file():
         raise InputError(f"{by_paragraphs}: this is WikiHow by paragraphs, whose summaries are single steps: give {WIKIHOW}")
-    rows = _wikihow(wikihow, split) if wikihow.name == WIKIHOW and wikihow.is_file() else (row for file in _files(path, split) for row in _rows(file))
+    rows = talk_files.how2_rows(path, split) if path.is_dir() else None
+    if wikihow.name == WIKIHOW and wikihow.is_file():
+        rows = _wikihow(wikihow, split)
+    rows = rows or (row for file in _files(path, split) for row in _rows(file))
     documents = tuple(_documents(rows, split))
     if not documents:
         raise InputError(f"{path}: no document of split {split!r}")

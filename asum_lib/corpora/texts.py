@@ -64,8 +64,9 @@ DOMAIN_OF = {  # corpus name: (generator, domain)
 }
 LANGUAGE_OF = {"articles": "en", "news": "ru"}
 NAMES = tuple(DOMAIN_OF)
-# The paper's corpora: language, and the environment variable that names the folder.
+# Real corpora: language, and the environment variable that names the file or folder. The paper's first; then spoken ones, by their transcripts.
 GIVEN = {"wikihow": ("en", "ASUM_WIKIHOW"), "gazeta-v1": ("ru", "ASUM_GAZETA_V1"), "gazeta-v2": ("ru", "ASUM_GAZETA_V2")}
+GIVEN |= {"ami": ("en", "ASUM_AMI"), "how2-text": ("en", "ASUM_HOW2_SUMMARIES")}
 FETCHED = ("gazeta-v1", "gazeta-v2")  # `asum fetch` brings these too: the test split under the corpus's name, the rest under NAME-train
 DOCUMENTS = {  # of the published splits: WikiHow's as TensorFlow Datasets reads them, Gazeta's by its card
     "wikihow": {"train": 157_252, "dev": 5_599, "test": 5_577},
@@ -146,7 +147,7 @@ def dataset_revision(name: str, split: str = "test") -> str | None:
 
 
 def _folder(name: str, split: str) -> str | Path:
-    """Where one of the paper's corpora lies; raises `InputError` that says how to get it."""
+    """Where a real corpus lies; raises `InputError` that says how to get it."""
     variable = GIVEN[name][1]
     if given := os.environ.get(variable):
         return given

@@ -7,7 +7,7 @@ quietest place, as `audio.windows` does. With `fill` neighbouring phrases share 
 whose window is 30 s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,19 +40,27 @@ class Phrase:
         return self.start_s + len(self.samples) / SAMPLE_RATE_HZ
 
 
-def phrases(path: Path, window_s: float, fill: bool = False) -> Iterator[Phrase]:
+def phrases(path: Path, window_s: float, fill: bool = False, read: Callable[[float], None] = lambda seconds: None) -> Iterator[Phrase]:
     """The phrases of an audio file in order, each of at most `window_s`; none where all is silence. A minute or two lie in memory.
 
-    Raises `audio.AudioError`, for faults further in when it gets there.
+    `read` is told after each block how many seconds of the file are read. Raises `audio.AudioError`, for faults further in when it
+    gets there.
     """
-    pieces = _cut(_speech(path), window_s)
+    pieces = _cut(_speech(_told(samples_of(path), read)), window_s)
     return _filled(pieces, window_s) if fill else (piece for piece, _ in pieces)
 
 
-def _speech(path: Path) -> Iterator[tuple[Phrase, np.ndarray]]:
+def _told(blocks: Iterator[np.ndarray], read: Callable[[float], None]) -> Iterator[np.ndarray]:
+    count = 0
+    for block in blocks:
+        count += len(block)
+        read(count / SAMPLE_RATE_HZ)
+        yield block
+
+
+def _speech(blocks: Iterator[np.ndarray]) -> Iterator[tuple[Phrase, np.ndarray]]:
     """(phrase, the pause before it as samples) of any length up to about a minute."""
     rest, offset, before = np.zeros(0, np.float32), 0, np.zeros(0, np.float32)
-    blocks = samples_of(path)
     ended = False
     while not ended:
         parts, length = [rest], len(rest)

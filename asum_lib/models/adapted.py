@@ -1,0 +1,163 @@
+"""What training changed, as a folder of its own: an adapter's weights without the model under it, and a note of what it belongs to.
+
+The weights are PEFT's own format, so other programs read them too. Beside them lies `asum_adapter.json`, a `Note`: the checkpoint that
+was adapted, by name and by a digest of its weights, since an adapter on another model makes nonsense without a complaint. One way for
+Whisper and the text models, for LoRA and AdaLoRA. Of AdaLoRA the pruned directions are left out, so a module may have rank 0.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from asum_lib.errors import InputError
+from asum_lib.models import checkpoint
+from asum_lib.models.loading import Speech, folder_of
+from asum_lib.models.loading import load as load_speech
+from asum_lib.models.summarize import Summarizer
+from asum_lib.models.summarize import load as load_summarizer
+from asum_lib.paths import CHECKPOINTS
+
+NOTE = "asum_adapter.json"
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+KINDS = ("LORA", "ADALORA")
+MODEL_CARD = "README.md"  # PEFT writes an empty form
+
+
+@dataclass(frozen=True)
+class Note:
+    """What an adapter was trained on. `base` is a shipped checkpoint's name, a Hub repository or a folder."""
+
+    base: str
+    base_sha256: str  # over the weight files, `checkpoint.checksum`
+    precision: str  # of the base while it was trained
+    what: str  # for people, one line
+    training: dict  # the resolved hyper-parameters
+
+
+def save(model, folder: Path, *, base: str, precision: str, what: str, training: dict) -> Path:
+    """Write the adapter of a PEFT model into `folder` (which is made, or written over) and return it; `base` is what it was loaded from.
+
+    `model` is pruned (`prune`), so that it and what is loaded again compute the same, to the bit.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    prune(model)
+    note = Note(_name(base), checkpoint.checksum(folder_of(base)), precision, what, training)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / MODEL_CARD).unlink(missing_ok=True)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = note.base  # and not the path on the machine that it was trained on
+    config["target_modules"] = sorted(config["target_modules"])  # a set: another order each time
+    _write(folder / CONFIG, config)
+    _write(folder / NOTE, asdict(note))
+    return folder
+
+
+def is_adapter(where: str) -> bool:
+    """Whether `where` is a folder with an adapter in it, and not a whole checkpoint."""
+    folder = Path(where).expanduser()
+    return folder.is_dir() and any((folder / name).exists() for name in (NOTE, CONFIG, WEIGHTS)) and not (folder / "config.json").exists()
+
+
+def read(folder: Path) -> Note:
+    """The note of an adapter that can be loaded; `InputError` in one line for what keeps it from it."""
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"adapter {folder}: no such folder")
+    pickles = sorted(path.name for pattern in checkpoint.PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise InputError(f"adapter {folder}: {', '.join(pickles)} is a pickle, and loading it can run code: only {WEIGHTS} is read, remove the other")
+    for name in (NOTE, CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"adapter {folder}: no {name}: {NOTE}, {CONFIG} and {WEIGHTS} must be there, as asum saves them")
+    note, config = _read(folder / NOTE), _read(folder / CONFIG)
+    expected = {field.name for field in fields(Note)}
+    if set(note) != expected:
+        raise InputError(f"adapter {folder}: {NOTE} has {', '.join(sorted(note)) or 'nothing'}, not {', '.join(sorted(expected))}")
+    if config.get("peft_type") not in KINDS:
+        raise InputError(f"adapter {folder}: {CONFIG} says peft_type {config.get('peft_type')!r}: only {' and '.join(KINDS)} are loaded")
+    return Note(**note)
+
+
+def put_on(model, folder: Path, trainable: bool = False):
+    """The PEFT model of a loaded `model` (as `loading.load_model` gives it, in any precision) and the adapter in `folder`.
+
+    Raises `InputError` where the adapter belongs to other weights, or does not fit. The base model is changed in place.
+    """
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    folder, note = Path(folder).expanduser(), read(folder)
+    if checkpoint.checksum(Path(model.name_or_path)) != note.base_sha256:
+        raise InputError(f"adapter {folder}: it was trained on other weights of {note.base} than those in {model.name_or_path}")
+    try:
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device=str(model.device))
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # a damaged file shows as any of these
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"adapter {folder}: cannot be read ({reason}): copy it anew") from error
+    fix_divisors(adapted)
+    return adapted.train(trainable)
+
+
+def prune(model) -> None:
+    """Take the directions that AdaLoRA has set to zero out of a trained model, in place: fewer numbers, and sums in another order."""
+    config = model.peft_config["default"]
+    masks = getattr(config, "rank_pattern", None) or {}
+    modules = dict(model.base_model.model.named_modules())
+    # PEFT's mask is of the first rank: a module that is pruned already would be cut twice
+    whole = {name: mask for name, mask in masks.items() if len(modules[name.split(".lora_E")[0]].lora_E["default"]) == len(mask)}
+    if whole:
+        model.base_model.resize_modules_by_rank_pattern(whole, "default")
+        fix_divisors(model)
+
+
+def fix_divisors(model) -> None:
+    """Make AdaLoRA's divisor, a layer's first rank, a frozen number without a dimension."""
+    for name, parameter in model.named_parameters():
+        if "ranknum" in name:  # what PEFT divides by: as a vector of one float32 it would turn bfloat16 activations into float32, and
+            parameter.data = parameter.data.squeeze()
+            parameter.requires_grad_(False)  # on its way to a GPU PEFT makes it trainable: it would learn, and keep each layer's output
+
+
+def speech(where: str, precision: str, scale: str = "paper") -> Speech:
+    """A Whisper: a checkpoint (folder or Hub name), or the folder of an adapter with the checkpoint that it names."""
+    if not is_adapter(where):
+        return load_speech(where, precision, scale)
+    loaded = load_speech(base_of(where), precision, scale)
+    return Speech(put_on(loaded.model, Path(where)), loaded.tokenizer, loaded.extractor, loaded.generate)
+
+
+def summarizer(where: str, precision: str, language: str, scale: str = "paper") -> Summarizer:
+    """The same for a text model."""
+    if not is_adapter(where):
+        return load_summarizer(where, precision, language, scale)
+    loaded = load_summarizer(base_of(where), precision, language, scale)
+    return Summarizer(put_on(loaded.model, Path(where)), loaded.tokenizer, loaded.family, loaded.language)
+
+
+def base_of(where: str) -> str:
+    """The checkpoint under an adapter, as `loading.folder_of` takes it."""
+    base = read(Path(where)).base
+    shipped = CHECKPOINTS / base
+    return str(shipped) if shipped.is_dir() else base
+
+
+def _name(base: str) -> str:
+    """A shipped checkpoint by its name, so that the note holds on every machine."""
+    folder = Path(base)
+    return folder.name if folder.is_dir() and folder.resolve().parent == CHECKPOINTS.resolve() else base
+
+
+def _read(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"adapter {path.parent}: {path.name} is not JSON ({str(error).splitlines()[0]}): copy it anew") from None
+    if not isinstance(value, dict):
+        raise InputError(f"adapter {path.parent}: {path.name} is not a JSON object: copy it anew")
+    return value
+
+
+def _write(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

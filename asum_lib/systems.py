@@ -1,0 +1,204 @@
+"""From a recording to a summary: the system of the paper's title, as a thing to use.
+
+    from asum_lib.systems import load
+
+    system = load()
+    answer = system("talk.wav")
+    print(answer.summary)
+
+`cascade` hears with a Whisper and summarises what it heard with a text model. `e2e` writes the summary from the sound. Recordings of any
+length are read phrase by phrase (`corpora.phrases`), a batch of phrases at a time, so that memory depends on the batch and not on the
+recording. The models that scale `mini` takes are shipped, adapters included; at scale `paper` any Whisper and any T5, BART or mBART will do.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from asum_lib.corpora import talks
+from asum_lib.corpora.phrases import Phrase, phrases
+from asum_lib.errors import InputError, choose
+from asum_lib.paths import CHECKPOINTS
+
+SCALES = ("mini", "paper")
+SYSTEMS = ("cascade", "e2e")
+STAGES = ("load", "read", "transcribe", "summarize")
+ADAPTERS = CHECKPOINTS / "adapters"
+ASR = {"mini": str(ADAPTERS / "whisper-medium-int8-adalora"), "paper": "openai/whisper-small"}
+SUMMARIZER = {"mini": str(ADAPTERS / "t5-talks-adalora"), "paper": "facebook/bart-large-cnn"}
+BATCH = {"mini": 32, "paper": 4}  # phrases heard at once: what a recording of any length takes in memory beside the models
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What was heard in one phrase, in seconds from the beginning of the recording."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a system makes of one recording. `summary` is empty where nothing was heard; `segments` too where the system writes none."""
+
+    audio: str
+    system: str
+    summary: str
+    segments: tuple[Segment, ...]
+    audio_s: float
+    time_s: dict[str, float]  # by stage, `STAGES`; load is paid once a system
+    memory_bytes: int | None  # peak resident set of the process so far, models and libraries included; None where no kernel tells
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass
+class Clock:
+    """Seconds by stage; a stage within another is not counted twice."""
+
+    time_s: dict[str, float] = field(default_factory=dict)
+    _running: list[str] = field(default_factory=list)
+    _since: float = 0.0
+
+    @contextmanager
+    def stage(self, name: str):
+        self._turn()
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._running.pop()
+
+    def _turn(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            name = self._running[-1]
+            self.time_s[name] = self.time_s.get(name, 0.0) + now - self._since
+        self._since = now
+
+
+@dataclass(frozen=True)
+class System:
+    """A loaded system. `write(batches, clock)` reads phrases batch by batch and returns (summary, segments)."""
+
+    name: str
+    window_s: float  # the longest phrase that it hears at once
+    fill: bool  # whether neighbouring phrases share a window
+    batch_size: int
+    write: Callable[[Iterator[list[Phrase]], Clock], tuple[str, tuple[Segment, ...]]]
+    load_s: float = 0.0
+
+    def __call__(self, audio: str | Path, progress: Callable[[float], None] = lambda seconds: None) -> Answer:
+        """The answer for one audio file. `progress` is told how many seconds of it are done. Raises `audio.AudioError`."""
+        clock, read_s = Clock({"load": self.load_s}), 0.0
+
+        def read(seconds: float) -> None:
+            nonlocal read_s
+            read_s = seconds
+
+        def batches() -> Iterator[list[Phrase]]:
+            pieces = phrases(Path(audio), self.window_s, self.fill, read)
+            while True:
+                with clock.stage("read"):
+                    batch = [piece for _, piece in zip(range(self.batch_size), pieces, strict=False)]
+                if not batch:
+                    return
+                yield batch
+                progress(batch[-1].end_s)
+
+        summary, segments = self.write(batches(), clock)
+        time_s = {stage: round(clock.time_s.get(stage, 0.0), 3) for stage in STAGES}
+        return Answer(str(audio), self.name, summary, segments, round(read_s, 3), time_s, peak_bytes())
+
+
+def load(
+    system: str = "cascade",
+    scale: str = "mini",
+    precision: str = "int8",
+    asr: str | None = None,
+    summarizer: str | None = None,
+    language: str = "en",
+    batch_size: int | None = None,
+) -> System:
+    """A system, ready to be called with audio files; models are loaded and quantised here, once.
+
+    `asr` is a size (`small`), the folder of a checkpoint or of an adapter, or the name of a fetched Hub repository; `summarizer` likewise,
+    with `t5` and `mbart` for the shipped ones. Both are loaded in `precision`. Raises `InputError`.
+    """
+    choose("system", system, SYSTEMS)
+    choose("scale", scale, SCALES)
+    clock = Clock()
+    with clock.stage("load"):
+        size = batch_size or BATCH[scale]
+        loaded = {"cascade": _cascade, "e2e": _end_to_end}[system](scale, precision, asr, summarizer, language, size)
+    return replace(loaded, load_s=clock.time_s["load"])
+
+
+def _cascade(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, batch_size: int) -> System:
+    from asum_lib.models import adapted
+    from asum_lib.models.long_text import summarize_long
+    from asum_lib.models.summarize import Decoding
+    from asum_lib.models.transcribe import transcribe
+
+    speech = adapted.speech(_asr(scale, asr), precision, scale)
+    writer = adapted.summarizer(_summarizer(scale, summarizer), precision, language, scale)
+    decoding = Decoding(batch_size=8) if scale == "mini" else Decoding(batch_size=4, beams=4, max_source_tokens=512, no_repeat_ngram=3)
+    # A mini Whisper writes sentences without a stop. A new line is white space to a model, and an end of a sentence to who cuts long texts.
+    join = (lambda texts: "\n".join(talks.transcript([text]) for text in texts)) if scale == "mini" else " ".join
+
+    def write(batches: Iterator[list[Phrase]], clock: Clock) -> tuple[str, tuple[Segment, ...]]:
+        segments: list[Segment] = []
+        for batch in batches:
+            with clock.stage("transcribe"):
+                samples = [piece.samples for piece in batch]
+                features = speech.extractor(samples, sampling_rate=speech.extractor.sampling_rate, return_tensors="np").input_features
+                texts = transcribe(speech.model, speech.tokenizer, features, batch_size)
+            segments += [Segment(round(p.start_s, 3), round(p.end_s, 3), text) for p, text in zip(batch, texts, strict=True) if text]
+        if not segments:
+            return "", ()
+        with clock.stage("summarize"):
+            summary = summarize_long(writer, [join([segment.text for segment in segments])], decoding)[0].text
+        return summary, tuple(segments)
+
+    window_s = speech.extractor.n_samples / speech.extractor.sampling_rate
+    return System("cascade", window_s, scale == "paper", batch_size, write)
+
+
+def _end_to_end(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, batch_size: int) -> System:
+    """The seam for the end-to-end system: a `System` whose `write` takes phrases and returns (summary, ())."""
+    raise InputError("system e2e is not built yet: choose cascade")
+
+
+def _asr(scale: str, given: str | None) -> str:
+    from asum_lib.models import ladder, real
+
+    if given is None:
+        return ASR[scale]
+    if scale == "mini" and given in ladder.SIZES:
+        return str(ladder.checkpoint(given))
+    if scale == "paper" and given in real.ARCHITECTURES:
+        return real.repository(given)
+    return given
+
+
+def _summarizer(scale: str, given: str | None) -> str:
+    from asum_lib.models import text_ladder
+
+    if given is None:
+        return SUMMARIZER[scale]
+    return str(text_ladder.checkpoint(given)) if scale == "mini" and given in text_ladder.RUNGS else given
+
+
+def peak_bytes() -> int | None:
+    """The highest resident set of this process so far."""
+    from asum_lib.measure.peak import status
+
+    try:
+        return status()["VmHWM"]
+    except (InputError, OSError, KeyError):
+        return None

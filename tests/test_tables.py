@@ -27,8 +27,8 @@ def test_every_corpus_has_its_grid():
 
 
 def test_the_planned_grid():
-    """5 sizes x (5 untrained + 7 trained x 3 seeds); digits: 3 sizes x (3 untrained + 5 trained x 1 seed)."""
-    assert len(tables.planned("whisper_wer")) == 5 * (5 + 7 * 3) == 130
+    """5 sizes x (5 untrained + 7 trained x 3 seeds), 4 x (1 + 4 x 3) for LoftQ, 2 x 3 with five rounds; digits: 3 x (3 + 5 of 1 seed)."""
+    assert len(tables.planned("whisper_wer")) == 5 * (5 + 7 * 3) + 4 * (1 + 4 * 3) + 2 * 3 == 188
     assert len(tables.planned("whisper_digits")) == 3 * (3 + 5) == 24
     names = [cell.name for cell in tables.planned("whisper_wer")]
     assert len(set(names)) == len(names)
@@ -37,7 +37,7 @@ def test_the_planned_grid():
 
 def test_without_records_every_cell_is_missing_and_the_papers_values_are_there(results):
     table_rows = tables.rows("whisper_wer", results=results)
-    assert len(table_rows) == 5 * 12
+    assert len(table_rows) == 5 * 12 + 4 * 5 + 2
     assert {row["status"] for row in table_rows} == {"missing"}
     row = row_of(table_rows, "medium", "int8", "adalora")
     assert list(row) == KEYS.split()
@@ -100,7 +100,7 @@ def test_the_papers_value_stands_only_beside_its_own_configuration(results):
 def test_a_record_beside_the_grid_is_shown_after_it(add_record, results):
     add_record("tiny", "int4-dq", "none", errors=[1, 0], words=10)
     table_rows = tables.rows("whisper_wer", results=results)
-    assert len(table_rows) == 5 * 12 + 1
+    assert len(table_rows) == 5 * 12 + 4 * 5 + 2 + 1
     assert (table_rows[-1]["cell"]["precision"], table_rows[-1]["status"], table_rows[-1]["value"]) == ("int4-dq", "ok", 5.0)
 
 
@@ -167,7 +167,7 @@ def test_ties_with_the_best_of_a_size(add_record, results):
 def test_markdown(add_record, results):
     add_record("large", "int8", errors=[1, 1], words=10)
     lines = tables.as_markdown(tables.rows("whisper_wer", results=results)).splitlines()
-    assert len(lines) == 2 + 5 * 12
+    assert len(lines) == 2 + 5 * 12 + 4 * 5 + 2
     assert "| large | int8 | none |  | 10.0 (10.0 to 10.0) | 1 | 11.3 (secondary) | 0.00 | ok |" in lines
     assert len({line.count("|") for line in lines}) == 1
 

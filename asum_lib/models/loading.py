@@ -7,7 +7,7 @@ Only local folders are read, safetensors only, no remote code. What makes a fold
 import copy
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from asum_lib import heap
 from asum_lib.errors import InputError, choose
-from asum_lib.models import checkpoint, ladder, real
+from asum_lib.models import checkpoint, ladder, real, two_bits
+from asum_lib.models.two_bits import SIMULATED
 
 QUANTISATION = {  # arguments of transformers' BitsAndBytesConfig; the rest of the model stays in `compute_dtype`
     "int8": {"load_in_8bit": True},
@@ -23,7 +24,7 @@ QUANTISATION = {  # arguments of transformers' BitsAndBytesConfig; the rest of t
     "int4-dq": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
     "fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
 }
-PRECISIONS = ("fp32", "bf16", "fp16", *QUANTISATION)
+PRECISIONS = ("fp32", "bf16", "fp16", *QUANTISATION)  # and those of SIMULATED, whose bytes are float32's
 UNPACKED_BYTES = 2**30
 LARGE_CHECKPOINT_BYTES = 10**8  # the mini ladder's are below, the smallest real size's is above
 
@@ -81,7 +82,7 @@ def compute_dtype(precision: str, scale: str = "paper") -> str:
     """
     import torch
 
-    choose("precision", precision, PRECISIONS)
+    choose("precision", precision, (*PRECISIONS, *SIMULATED))
     if precision in ("bf16", "fp16"):
         return {"bf16": "bfloat16", "fp16": "float16"}[precision]
     on_gpu = precision in QUANTISATION and scale != "mini" and torch.cuda.is_available()
@@ -134,7 +135,7 @@ def load_model(folder: Path, precision: str, dtype: str | None = None, place: st
 
     from asum_lib.models import catalogue
 
-    choose("precision", precision, PRECISIONS)
+    choose("precision", precision, (*PRECISIONS, *SIMULATED))
     dtype = choose("dtype", dtype or compute_dtype(precision), real.DTYPES)
     disable_progress_bar()  # a bar a cell for weights that load in milliseconds
     for noisy in ("autograd._functions", "backends.cpu.ops"):  # a line a layer about float16 casts; an optional kernel package
@@ -159,7 +160,55 @@ def load_model(folder: Path, precision: str, dtype: str | None = None, place: st
         raise InputError(f"checkpoint {folder}: {len(invented)} weights were not found there, e.g. {invented[0]}: fetch it again")
     if precision in QUANTISATION:
         _mend_4bit_on_cpu(model)
+    elif precision in SIMULATED:
+        two_bits.simulate(model, precision)
     return model
+
+
+def original_weights(model, names: Sequence[str]) -> dict:
+    """{module's name: its weight before it was quantised, float32, on the CPU} from the checkpoint folder that `model` was loaded from.
+
+    Raises `InputError` where the folder has them quantised, or not at all.
+    """
+    import torch
+
+    folder, found = Path(model.name_or_path), {}
+    with _in_pieces(folder) as weights:
+        for name in names:
+            unread = weights.get(f"{name}.weight")
+            if unread is None or not (weight := unread.read()).is_floating_point():
+                said = "is not there" if unread is None else "was saved quantised"
+                raise InputError(f"checkpoint {folder}: the weight of {name} {said}: give the checkpoint as it was published, in full precision")
+            found[name] = weight.to(torch.float32)
+    return found
+
+
+def dequantised(module):
+    """The weight (out, in) by which a linear layer multiplies, as floats: of a 4-bit layer what its codes stand for, else the weight itself.
+
+    bitsandbytes' kernel is given one long row, for the reason that `_mend_4bit_on_cpu` has.
+    """
+    from bitsandbytes.functional import dequantize_4bit
+
+    state = getattr(module.weight, "quant_state", None)
+    if state is None:
+        return module.weight.data
+    as_one_row = copy.copy(state)
+    as_one_row.shape = (state.shape.numel(),)
+    return dequantize_4bit(module.weight.data, as_one_row).reshape(state.shape)
+
+
+def requantise(module, weight) -> None:
+    """Give a quantised layer other weights, floats (out, in): quantised in the way that its own are, on the device where they are."""
+    import bitsandbytes
+
+    if getattr(module, "simulated", None):
+        module.weight.data = two_bits.rounded(weight, module.simulated).to(module.weight)
+        return
+    old = module.weight
+    settings = {name: getattr(old, name) for name in ("quant_type", "blocksize", "compress_statistics", "quant_storage", "module")}
+    packed = bitsandbytes.nn.Params4bit(weight.to("cpu", old.quant_state.dtype), requires_grad=False, **settings)
+    module.weight = packed.to(old.device)
 
 
 def _is_quantised(folder: Path, config, precision: str) -> bool:
@@ -250,17 +299,7 @@ def _mend_4bit_on_cpu(model) -> None:
 def _linear_4bit(module, inputs):
     from torch.nn.functional import linear
 
-    return linear(inputs, _dequantised(module).to(inputs.dtype), module.bias)
-
-
-def _dequantised(module):
-    """The weight of a 4-bit layer on a CPU, by bitsandbytes' kernel over one long row."""
-    from bitsandbytes.functional import dequantize_4bit
-
-    state = module.weight.quant_state
-    as_one_row = copy.copy(state)
-    as_one_row.shape = (state.shape.numel(),)
-    return dequantize_4bit(module.weight.data, as_one_row).reshape(state.shape)
+    return linear(inputs, dequantised(module).to(inputs.dtype), module.bias)
 
 
 @contextmanager
@@ -277,7 +316,7 @@ def unpacked(model):
         layers = []
     before = {module: module.__dict__.get("forward") for module in layers}
     for module in layers:
-        weight = _dequantised(module)
+        weight = dequantised(module)
         module.forward = lambda inputs, weight=weight, bias=module.bias: linear(inputs, weight.to(inputs.dtype), bias)
     try:
         yield

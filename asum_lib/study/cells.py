@@ -12,8 +12,11 @@ from asum_lib.errors import InputError, choose
 SCALES = ("mini", "paper")
 SIZES = ("tiny", "base", "small", "medium", "large")  # the paper's, and the mini ladder's
 PAPER_SIZES = (*SIZES, "large-v2", "large-v3", "turbo", "tiny.en", "base.en", "small.en", "medium.en")  # what scale `paper` can run
-PRECISIONS = ("fp32", "bf16", "int8", "int4", "int4-dq", "fp4")
-METHODS = ("none", "lora", "adalora", "adalora-inactive", "full")
+PRECISIONS = ("fp32", "bf16", "int8", "int4", "int4-dq", "fp4", "nf2")  # nf2 is simulated: its quality counts, its memory does not
+METHODS = ("none", "lora", "adalora", "adalora-inactive", "full", "loftq", "loftq-5")  # loftq-5: five rounds instead of one
+ADAPTERS = ("lora", "adalora", "adalora-inactive", "loftq", "loftq-5")
+LOFTQ = ("loftq", "loftq-5")
+LOFTQ_PRECISIONS = ("int4", "int4-dq", "fp4", "nf2")  # what loses enough for a start to make up for
 RATES = ("1", "1/4", "1/10", "1/40", "1/100")  # fine-tuning rate as a fraction of the pre-training rate; 1/40 is the paper's rule
 PAPER_RATE = "1/40"
 RANK = 8
@@ -90,15 +93,14 @@ def make_cell(
     choose("precision", precision, PRECISIONS)
     choose("method", method, METHODS)
     choose("rate", rate, RATES)
-    if method == "full" and precision not in ("fp32", "bf16"):
-        raise InputError(f"method 'full' cannot train {precision} weights: choose precision fp32 or bf16, or method lora or adalora")
+    check_pair(precision, method)
     if forgetting and corpus not in SOURCE_OF:
         raise InputError(f"corpus {corpus!r}: what is forgotten is known for {', '.join(SOURCE_OF)} alone, whose source is generated")
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed {seed!r} is not a whole number of 0 or more")
     if not isinstance(epochs, int) or epochs < 1:
         raise InputError(f"epochs {epochs!r} is not a whole number of 1 or more")
-    adapter = method in ("lora", "adalora", "adalora-inactive")
+    adapter = method in ADAPTERS
     trained = method != "none"
     return Cell(
         table=LEARNING_RATES if forgetting else _table(corpus, scale, format_check),
@@ -116,6 +118,25 @@ def make_cell(
     )
 
 
+def check_pair(precision: str, method: str) -> None:
+    """Refuse a method that cannot be on weights of this precision."""
+    if can_be(precision, method):
+        return
+    if method == "full":
+        raise InputError(f"method 'full' cannot train {precision} weights: choose precision fp32 or bf16, or method lora or adalora")
+    choices = ", ".join(LOFTQ_PRECISIONS)
+    raise InputError(
+        f"method {method!r} makes up for what weights of 4 or 2 bits lose, not for {precision}: choose precision {choices}, or method lora"
+    )
+
+
+def can_be(precision: str, method: str) -> bool:
+    """Whether a method can be on weights of this precision."""
+    if method == "full":
+        return precision in ("fp32", "bf16")
+    return method not in LOFTQ or precision in LOFTQ_PRECISIONS
+
+
 def _table(corpus: str, scale: str, format_check: bool) -> str:
     folder = Path(corpus).parent if corpus.endswith(".jsonl") else Path(corpus)
     if format_check:
@@ -130,13 +151,15 @@ def _table(corpus: str, scale: str, format_check: bool) -> str:
 def make_row(size: str, precisions, methods, *, rates=(PAPER_RATE,), seeds=(0,), **fixed) -> list[Cell]:
     """The cells of one size: every precision with every method, rate and seed, but for two kinds of pair.
 
-    Full fine-tuning of quantised weights cannot be, and an adapter on unquantised weights is not in the paper: both are left
-    out unless nothing else was asked for. What trains nothing comes once, whatever the rates and seeds.
+    What cannot be (full fine-tuning of quantised weights, LoftQ on others than those of 4 or 2 bits), and an adapter on unquantised
+    weights, which is not in the paper: both are left out unless nothing else was asked for. What trains nothing comes once,
+    whatever the rates and seeds.
     """
     for name, values in {"precisions": precisions, "methods": methods, "rates": rates, "seeds": seeds}.items():
         if isinstance(values, str) or not list(values):
             raise InputError(f"{name} {values!r} is not a list with at least one entry")
     pairs = [(precision, method) for method in methods for precision in precisions]
-    usual = [pair for pair in pairs if pair[1] == "none" or (pair[0] in ("fp32", "bf16")) == (pair[1] == "full")] or pairs
+    possible = [pair for pair in pairs if can_be(*pair)]
+    usual = [pair for pair in possible if pair[1] == "none" or (pair[0] in ("fp32", "bf16")) == (pair[1] == "full")] or possible or pairs
     cells = (make_cell(size, precision, method, rate=rate, seed=seed, **fixed) for precision, method in usual for rate in rates for seed in seeds)
     return list(dict.fromkeys(cells))

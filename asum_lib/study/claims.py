@@ -17,8 +17,9 @@ rule names). The verdicts:
 
 Mini scale tests orderings, ratios and trends, never absolute figures. `also` in a rule is evidence to look at; it has a
 Holm correction of its own and no say in the verdict. Rule kinds: `comparisons`, `early_epochs`, `largest_step`,
-`not_testable`; each is one function below that turns a rule into parts. The claims on memory are judged at the real sizes whatever
-the scale asked for, by `asum_lib.study.memory_claims`.
+`not_testable`; each is one function below that turns a rule into parts. `comparisons_of_both` asks its comparisons of error rates and of
+ROUGE (those of `text_claims`) together, with one Holm correction and one verdict. The claims on memory are judged at the real sizes
+whatever the scale asked for, by `asum_lib.study.memory_claims`.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from asum_lib import papers
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
-from asum_lib.study import memory_claims, own_claims, records, rules, tables, text_claims
+from asum_lib.study import memory_claims, own_claims, records, rules, tables, text_claims, text_tables
 from asum_lib.study.cells import SCALES
 from asum_lib.study.tables import Row
 from asum_lib.study.verdicts import EXPECTATIONS, Part, corrected, decide, evidence
@@ -146,11 +147,15 @@ def largest_step(rule: dict, stated: dict, find: FindRow) -> list[Part]:
 
 
 KINDS = {"comparisons": comparisons, "early_epochs": early_epochs, "largest_step": largest_step}
+BOTH = "comparisons_of_both"
 
 
 def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[Row]]) -> tuple[str, str, list[dict]]:
     rule = claim["rule"]
-    if choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, *memory_claims.KINDS, *text_claims.KINDS, "not_testable"]) == "not_testable":
+    if (
+        choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, BOTH, *memory_claims.KINDS, *text_claims.KINDS, "not_testable"])
+        == "not_testable"
+    ):
         return "not testable", f"no table yet: {rule['until']}", []
     if rule["kind"] in memory_claims.KINDS:
         return memory_claims.judge(rule, results)
@@ -158,21 +163,13 @@ def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[
         return "not testable", f"scale {scale} cannot decide it: it needs {claim['scale']}", []
     if rule["kind"] in text_claims.KINDS:
         return text_claims.judge(rule, scale, results)
+    if rule["kind"] == BOTH:
+        return _judge_both(claim, scale, results, gathered)
     table = rule["table"]
-    if table not in gathered:
-        gathered[table] = tables.gather(table, scale, results)
-    if not any(row.found for row in gathered[table]):
+    found = _gathered(table, scale, results, gathered)
+    if not any(row.found for row in found):
         return "not testable", f"no record of {table} at scale {scale} yet", []
-
-    def find(size: str, configuration: dict, must_be_planned: bool = True) -> Row:
-        wanted = {"size": size, "rate": None, **configuration}
-        for row in gathered[table]:
-            if row.planned_seeds and all(row.cell[key] == value for key, value in wanted.items()):
-                return row
-        if must_be_planned:
-            raise InputError(f"rule of {claim['id']}: {wanted} is not in the grid of {table}")
-        return Row(wanted, (), ())  # evidence beside the verdict may wait for a larger grid: it shows as missing
-
+    find = partial(_find, found, f"rule of {claim['id']}", table)
     make_parts = KINDS[rule["kind"]]
     deciding = make_parts(rule, rule["deciding"], find)
     verdict, reason, p_holm = decide(deciding, rule["equivalent_within_points"])
@@ -183,6 +180,45 @@ def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[
     if doubtful := sorted(size for size, caveat in caveats.items() if caveat):
         return "inconclusive", f"{reason}; but the apparatus is not calibrated for {', '.join(doubtful)}", shown
     return verdict, reason, shown
+
+
+def _judge_both(claim: dict, scale: str, results: Path, gathered: dict[str, list[Row]]) -> tuple[str, str, list[dict]]:
+    """`comparisons` of what the rule says for `speech`, and then those for `text`, as one list of parts."""
+    rule = claim["rule"]
+    text_rows = [row for table in rule["deciding"]["text"]["tables"] for row in text_tables.gather(table, scale, results)]
+
+    def parts(sides: dict, must_be_planned: bool) -> list[tuple[Part, str]]:
+        speech, text = sides["speech"], sides["text"]
+        rows = _gathered(speech["table"], scale, results, gathered)
+        find = partial(_find, rows, f"rule of {claim['id']}", speech["table"], must_be_planned=must_be_planned)
+        heard = [(part, "points of WER") for part in comparisons(speech, speech["pairs"], find)]
+        return heard + [(part, text_claims.UNIT) for part in text_claims.comparisons(text, text["pairs"], text_rows, scale)]
+
+    planned = scale == "mini"  # the grids of scale paper have not all of it: there it shows as missing
+    deciding, beside = parts(rule["deciding"], planned), parts(rule["also"], must_be_planned=False)
+    if not any(part.difference for part, _ in deciding):
+        return "not testable", f"nothing that it compares is measured at scale {scale} yet", []
+    verdict, reason, p_holm = decide([part for part, _ in deciding], rule["equivalent_within_points"])
+    shown = [evidence(part, p, True, results, unit) for (part, unit), p in zip(deciding, p_holm, strict=True)]
+    p_beside = corrected([part for part, _ in beside])
+    return verdict, reason, shown + [evidence(part, p, False, results, unit) for (part, unit), p in zip(beside, p_beside, strict=True)]
+
+
+def _gathered(table: str, scale: str, results: Path, known: dict[str, list[Row]]) -> list[Row]:
+    """The rows of a table of error rates; `known` keeps them for the next claim."""
+    if table not in known:
+        known[table] = tables.gather(table, scale, results)
+    return known[table]
+
+
+def _find(rows: list[Row], asked_by: str, table: str, size: str, configuration: dict, must_be_planned: bool = True) -> Row:
+    wanted = {"size": size, "rate": None, **configuration}
+    for row in rows:
+        if row.planned_seeds and all(row.cell[key] == value for key, value in wanted.items()):
+            return row
+    if must_be_planned:
+        raise InputError(f"{asked_by}: {wanted} is not in the grid of {table}")
+    return Row(wanted, (), ())  # evidence beside the verdict may wait for a larger grid: it shows as missing
 
 
 def _part(size: str, pair: dict, find: FindRow) -> Part:

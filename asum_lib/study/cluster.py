@@ -133,12 +133,12 @@ def _model(cell):
 def _plan(cell, decode: bool = False) -> fit.Plan:
     shape = shape_of(cell)
     batch = shape.decode_batch * shape.beams if decode else shape.micro_batch
-    method = "none" if decode else cell.method.removesuffix("-inactive")
+    precision, method = fit.accounted(cell.precision, "none" if decode else cell.method)
     tokens = {} if isinstance(cell, Cell) else {"read": shape.read, "written": shape.written}
     device = "cuda" if needs_gpu(cell) else "cpu"
     return fit.Plan(
         _model(cell),
-        cell.precision,
+        precision,
         method,
         rank=cell.rank or 1,
         batch_size=batch,

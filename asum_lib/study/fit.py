@@ -229,6 +229,13 @@ def _positive(name: str, value) -> None:
         raise InputError(f"{name} {value!r} is not a whole number of 1 or more")
 
 
+def accounted(precision: str, method: str) -> tuple[str, str]:
+    """(precision, method) of a cell as a `Plan` knows them: simulated weights are floats, and variants of an adapter have its shapes."""
+    from asum_lib.models.two_bits import SIMULATED
+
+    return "fp32" if precision in SIMULATED else precision, method.removesuffix("-inactive").removesuffix("-5").replace("loftq", "lora")
+
+
 @dataclass(frozen=True)
 class Work:
     """A cell of the Whisper study: it is loaded, trains where its method does, and transcribes. Batch sizes are utterances in the model at once."""
@@ -258,10 +265,10 @@ class Need:
 
 def need(work: Work) -> Need:
     """What a cell will need. Activations are accounted in the dtype of the weights: autocast on a GPU takes less."""
-    plan = Plan(work.model, work.precision, device=work.device, batch_size=work.batch_size, rest=_rest(work))
+    precision, method = accounted(work.precision, work.method)
+    plan = Plan(work.model, precision, device=work.device, batch_size=work.batch_size, rest=_rest(work))
     train = 0
-    if work.method != "none":
-        method = work.method.removesuffix("-inactive")
+    if method != "none":
         more = {"rank": work.rank, "batch_size": work.train_batch_size, "gradient_checkpointing": work.gradient_checkpointing}
         train = account(replace(plan, method=method, **more)).peak
     return Need(load_bytes(plan), account(plan).peak, train)

@@ -175,13 +175,13 @@ def _wer(record: records.Record) -> str:
 
 def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
     """The fully resolved configuration, and the fingerprint that holds its record to it."""
-    from asum_lib.models.loading import QUANTISATION, compute_dtype
+    from asum_lib.models.loading import QUANTISATION, SIMULATED, compute_dtype
 
     adapter = adapter_of(cell.method, cell.rank)
     training = training_of(cell)
     config = {
         "checkpoint": cell.model if Path(row.where).is_dir() else row.where,
-        "quantisation": QUANTISATION.get(cell.precision),
+        "quantisation": (QUANTISATION | SIMULATED).get(cell.precision),
         "dtype": compute_dtype(cell.precision, cell.scale),
         "adapter": asdict(adapter) if adapter else None,
         "training": asdict(training) if training else None,
@@ -322,7 +322,7 @@ def _command(cell: Cell, model: str | None) -> str:
 
 def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     """Load, quantise, adapt, train, evaluate."""
-    from asum_lib.measure.memory import parameter_counts, weights_bytes
+    from asum_lib.measure.memory import parameter_counts
     from asum_lib.measure.stats import ratio_interval
     from asum_lib.models.loading import load
     from asum_lib.training.adapters import kept_rank_mean
@@ -359,7 +359,7 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     metric = records.Metric(value, lo, hi, "%", "lower", wer.signature(normalizer_of(cell.corpus)), len(counts))
     return {
         "metrics": {"wer_pct": metric},
-        "memory_bytes": records.unmeasured(records.MEMORY_BYTES, weights=weights_bytes(model), footprint=speech.model.get_memory_footprint()),
+        "memory_bytes": weights_of(cell.precision, model, speech.model),
         "params": {"total": total, "trainable": trainable, "kept_rank_mean": kept_rank_mean(model)},
         "time_s": {"load": round(load_s, 3), "train": train_s and round(train_s, 3), "evaluate": round(evaluate_s, 3)},
         "audio_s": round(corpus.audio_s, 3),
@@ -367,6 +367,16 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
         "history": history,
         "execution": execution,
     }, samples
+
+
+def weights_of(precision: str, model, base) -> dict:
+    """The `memory_bytes` of a record: those of the model's weights, adapter included, and its footprint. Simulated weights count nothing."""
+    from asum_lib.measure.memory import weights_bytes
+    from asum_lib.models.loading import SIMULATED
+
+    if precision in SIMULATED:
+        return records.unmeasured(records.MEMORY_BYTES)
+    return records.unmeasured(records.MEMORY_BYTES, weights=weights_bytes(model), footprint=base.get_memory_footprint())
 
 
 def _hear(cell: Cell, model, tokenizer, features, progress) -> list[str]:

@@ -30,9 +30,18 @@ _FULL_RATE = [("int8", "adalora", "1"), ("int4", "adalora", "1")]
 _ADDED = [*_FULL_RATE, ("fp32", "full", "1"), ("int8", "adalora-inactive", PAPER_RATE)]
 _BF16 = ("bf16", "none", PAPER_RATE)
 _OTHER_PRECISIONS = [_BF16, ("fp4", "none", PAPER_RATE)]
+# LoftQ beside quantise-then-adapt at equal bits. At the full rate, at which an adapter moves on this ladder; without large, which takes as long as
+# the four others together; and with five rounds at one size.
+_LOFTQ = [("nf2", "none", PAPER_RATE), *((precision, method, "1") for method in ("lora", "loftq") for precision in ("int4", "nf2"))]
+_FIVE_ROUNDS = [(precision, "loftq-5", "1") for precision in ("int4", "nf2")]
 GRIDS = {  # by scale
     "mini": {
-        "whisper_wer": {"corpus": "howto", "sizes": SIZES, "configurations": _PAPER + _ADDED + _OTHER_PRECISIONS},
+        "whisper_wer": {
+            "corpus": "howto",
+            "sizes": SIZES,
+            "configurations": _PAPER + _ADDED + _OTHER_PRECISIONS + _LOFTQ + _FIVE_ROUNDS,
+            "fewer_sizes": dict.fromkeys(_LOFTQ, SIZES[:4]) | dict.fromkeys(_FIVE_ROUNDS, ("small",)),
+        },
         "whisper_source": {"corpus": "howto-source", "sizes": SIZES, "configurations": [("fp32", "none", PAPER_RATE)]},
         "whisper_digits": {"corpus": "digits", "sizes": ("tiny", "small", "large"), "configurations": _PAPER + _FULL_RATE, "seeds": SEEDS[:1]},
     },
@@ -85,7 +94,7 @@ def planned(table: str, scale: str = "mini") -> list[Cell]:
     return [
         make_cell(size, precision, method, scale=scale, corpus=grid["corpus"], rate=rate, seed=seed)
         for precision, method, rate in grid["configurations"]
-        for size in grid["sizes"]
+        for size in grid.get("fewer_sizes", {}).get((precision, method, rate), grid["sizes"])
         for seed in (grid.get("seeds", SEEDS) if method != "none" else SEEDS[:1])
     ]
 

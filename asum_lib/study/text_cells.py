@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
-from asum_lib.study.cells import FORMAT_CHECK, PRECISIONS, SCALES
+from asum_lib.study.cells import ADAPTERS, FORMAT_CHECK, METHODS, PRECISIONS, SCALES, can_be, check_pair
 
 TABLE_OF = {  # by scale: {corpus: table}; the paper's corpora are WikiHow and Gazeta
     "mini": {"howto-text": "rouge_wikihow", "news-ru": "rouge_gazeta"},
@@ -19,8 +19,6 @@ LANGUAGE_OF = {"howto-text": "en", "wikihow": "en", "news-ru": "ru", "gazeta-v1"
 MODELS = {"t5": ("en",), "mbart": ("en", "ru")}  # and the languages that each can read
 SIZES = {"mini": {"t5": "mini", "mbart": "mini"}, "paper": {"t5": "base", "mbart": "large-50"}}
 SYSTEMS = ("lead3", "textrank", "oracle")  # take sentences from the document: nothing is loaded or trained
-METHODS = ("none", "full", "lora", "adalora", "adalora-inactive")
-ADAPTERS = ("lora", "adalora", "adalora-inactive")
 RANKS = (4, 8, 16, 32, 64)
 RANK = 16  # the one that the paper's figure for LoRA is tied to
 TARGETS = ("qkv", "all-linear")
@@ -107,8 +105,7 @@ def make_text_cell(
     if language not in MODELS[model]:
         able = ", ".join(name for name, languages in MODELS.items() if language in languages)
         raise InputError(f"model {model!r} does not read {language}, the language of {corpus}: choose from {able}")
-    if method == "full" and precision not in ("fp32", "bf16"):
-        raise InputError(f"method 'full' cannot train {precision} weights: choose precision fp32 or bf16, or method lora or adalora")
+    check_pair(precision, method)
     for what, value, least in (("seed", seed, 0), ("epochs", epochs, 1), ("rank", rank, 1)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InputError(f"{what} {value!r} is not a whole number of {least} or more")
@@ -137,7 +134,8 @@ def make_text_row(
 ) -> list[TextCell]:
     """The cells of one corpus and model: every method in every precision, rank and seed, but for pairs that cannot be.
 
-    Full fine-tuning of quantised weights cannot be, and is left out unless nothing else was asked for. What has no rank comes
+    What cannot be (full fine-tuning of quantised weights, LoftQ on others than those of 4 or 2 bits) is left out unless nothing else was
+    asked for. What has no rank comes
     once whatever the ranks, what trains nothing once whatever the seeds.
     """
     lists = {"methods": methods, "ranks": ranks, "precisions": precisions, "targets": targets, "seeds": seeds}
@@ -149,7 +147,7 @@ def make_text_row(
     for precision in precisions:
         choose("precision", precision, PRECISIONS)
     pairs = [(method, precision) for method in methods for precision in precisions]
-    pairs = [pair for pair in pairs if pair[0] != "full" or pair[1] in ("fp32", "bf16")] or pairs
+    pairs = [(method, precision) for method, precision in pairs if can_be(precision, method)] or pairs
     cells = [
         make_text_cell(corpus, model, precision, method, rank=rank, targets=target, learning_rate=rate, seed=seed, **fixed)
         for method, precision in pairs
@@ -183,13 +181,15 @@ def language_of(corpus: str, given: str | None = None) -> str:
     return LANGUAGE_OF[corpus]
 
 
-def configurations() -> list[tuple[str, str, int | None, str]]:
-    """(precision, method, rank, targets) of every adapted or plain model of the grid."""
+def configurations(scale: str = "mini") -> list[tuple[str, str, int | None, str]]:
+    """(precision, method, rank, targets) of every adapted or plain model of the grid; LoftQ, and the 2 bits beside it, at scale `mini` alone."""
     qkv, everything = TARGETS
     plain = [("fp32", "none", RANK, qkv), ("int8", "none", RANK, qkv), ("int4", "none", RANK, qkv), ("fp32", "full", RANK, qkv)]
     ranks = [("fp32", method, rank, qkv) for method in ("lora", "adalora") for rank in RANKS]
     more = [("fp32", "adalora-inactive", RANK, qkv), ("int8", "lora", RANK, qkv), ("int4", "lora", RANK, qkv)]
-    return plain + ranks + more + [("fp32", "lora", RANK, everything), ("fp32", "adalora", RANK, everything)]
+    more += [("fp32", "lora", RANK, everything), ("fp32", "adalora", RANK, everything)]
+    loftq = [(precision, method, RANK, qkv) for precision, method in (("nf2", "none"), ("nf2", "lora"), ("int4", "loftq"), ("nf2", "loftq"))]
+    return plain + ranks + more + (loftq if scale == "mini" else [])
 
 
 def planned_text(table: str, scale: str = "mini") -> list[TextCell]:
@@ -205,7 +205,7 @@ def planned_text(table: str, scale: str = "mini") -> list[TextCell]:
         cells += [
             make_text_cell(corpus, model, precision, method, rank=rank, targets=targets, seed=seed, scale=scale)
             for model in models
-            for precision, method, rank, targets in configurations()
+            for precision, method, rank, targets in configurations(scale)
             for seed in (SEEDS if method != "none" else SEEDS[:1])
         ]
     return cells

@@ -97,7 +97,8 @@ def _where(corpus: str, model: str) -> str:
 
 
 def _name(configuration: dict) -> str:
-    parts = [configuration["method"], f"r{configuration['rank']}" if "rank" in configuration else "", configuration.get("targets", "")]
+    rank = f"r{configuration['rank']}" if "rank" in configuration else ""
+    parts = [configuration.get("precision", ""), configuration["method"], rank, configuration.get("targets", "")]
     return " ".join(part for part in parts if part)
 
 

@@ -17,6 +17,8 @@ from asum_lib.measure import rouge
 from asum_lib.models import summarize
 from asum_lib.paths import RESULTS, cache
 from asum_lib.study import records
+from asum_lib.study.cells import LOFTQ
+from asum_lib.study.run import weights_of
 from asum_lib.study.sweep import Progress, Task, progress_of, sweep
 from asum_lib.study.text_cells import CANDIDATES, RATES_TABLE, SYSTEMS, TextCell, language_of, make_text_cell
 from asum_lib.training import processes
@@ -37,7 +39,7 @@ DECODING = {
     "paper": summarize.Decoding(batch_size=8, beams=5, max_source_tokens=600, max_new_tokens=200, no_repeat_ngram=4),
 }
 # Of scale paper. The paper's rates for text are not in the sources at hand: these are this study's, usual ones for each method.
-PAPER_LEARNING_RATE = {"full": 5e-5, "lora": 5e-4, "adalora": 1e-3, "adalora-inactive": 1e-3}
+PAPER_LEARNING_RATE = {"full": 5e-5, "lora": 5e-4, "adalora": 1e-3, "adalora-inactive": 1e-3, "loftq": 5e-4, "loftq-5": 5e-4}
 REPOSITORIES = {"t5": "google-t5/t5-base", "mbart": "facebook/mbart-large-50"}
 EXTRACTIVE_SENTENCES = {"en": 5, "ru": 3}  # of TextRank, and the most of the oracle
 
@@ -116,9 +118,9 @@ def fingerprint_of(cell: TextCell) -> str:
 def chosen_rate(corpus: str, model: str, method: str, results: Path = RESULTS) -> float:
     """The candidate learning rate with the highest dev ROUGE-1 of the method, by the records of the search (one seed, rank 16).
 
-    Inactive AdaLoRA takes AdaLoRA's. Raises `InputError` where the search is not done.
+    Inactive AdaLoRA takes AdaLoRA's, and LoftQ takes LoRA's. Raises `InputError` where the search is not done.
     """
-    method = "adalora" if method == "adalora-inactive" else method
+    method = {"adalora-inactive": "adalora"}.get(method, "lora" if method in LOFTQ else method)
     cells = [make_text_cell(corpus, model, method=method, learning_rate=rate, split="dev", search=True) for rate in CANDIDATES]
     for folder in dict.fromkeys((results, RESULTS)):
         paths = [cell.path(folder) for cell in cells]
@@ -150,13 +152,13 @@ def _resolve(cell: TextCell, work: _Work) -> tuple[dict, str]:
         config = {"system": cell.model, "sentences": 3 if cell.model == "lead3" else EXTRACTIVE_SENTENCES[work.language]}
         data = {cell.split: work.documents(cell.split).fingerprint}
         return config, records.fingerprint(config, data, cell.model, signature)
-    from asum_lib.models.loading import QUANTISATION, compute_dtype
+    from asum_lib.models.loading import QUANTISATION, SIMULATED, compute_dtype
 
     adapter, training = _adapter(cell), training_of(cell, work.results)
     dev = LOSS_DOCUMENTS[cell.scale]
     config = {
         "checkpoint": f"{cell.model}-{cell.size}" if Path(work.where).is_dir() else work.where,
-        "quantisation": QUANTISATION.get(cell.precision),
+        "quantisation": (QUANTISATION | SIMULATED).get(cell.precision),
         "dtype": compute_dtype(cell.precision, cell.scale),
         "adapter": asdict(adapter) if adapter else None,
         "training": asdict(training) if training else None,
@@ -309,7 +311,7 @@ def _extract(cell: TextCell, corpus: texts.TextCorpus) -> list[str]:
 
 def _write(cell: TextCell, work: _Work, corpus: texts.TextCorpus, resume, progress: Progress) -> tuple[list[str], dict]:
     """(summaries of the scored split, the parts of the record that tell of model and training)."""
-    from asum_lib.measure.memory import parameter_counts, weights_bytes
+    from asum_lib.measure.memory import parameter_counts
     from asum_lib.training.adapters import kept_parameters, kept_rank_mean, kept_ranks
 
     clock = time.perf_counter
@@ -335,7 +337,7 @@ def _write(cell: TextCell, work: _Work, corpus: texts.TextCorpus, resume, progre
     total, trainable = parameter_counts(model)
     params = {"total": total, "trainable": trainable, "kept_rank_mean": kept_rank_mean(model)}
     return written, {
-        "memory_bytes": records.unmeasured(records.MEMORY_BYTES, weights=weights_bytes(model), footprint=loaded.model.get_memory_footprint()),
+        "memory_bytes": weights_of(cell.precision, model, loaded.model),
         "params": params | {"kept": kept_parameters(model), "kept_ranks": kept_ranks(model)},
         "time_s": {"load": round(load_s, 3), "train": train_s and round(train_s, 3), "evaluate": round(evaluate_s, 3)},
         "history": history,

@@ -19,7 +19,7 @@ from asum_lib.measure.wer import compare_signatures
 from asum_lib.paths import RESULTS
 from asum_lib.study import records
 from asum_lib.study.tables import Row
-from asum_lib.study.text_cells import COMBINATIONS, RANK, RATES_TABLE, SCALES, SYSTEMS, TABLE_OF, TARGETS, TextCell, planned_text
+from asum_lib.study.text_cells import ADAPTERS, COMBINATIONS, RANK, RATES_TABLE, SCALES, SYSTEMS, TABLE_OF, TARGETS, TextCell, planned_text
 
 RANKS_TABLE = "rouge_ranks"  # a view of the tables of all corpora: LoRA and AdaLoRA by rank, with what they are held against
 IDENTITY = tuple(field.name for field in fields(TextCell) if field.name not in ("table", "scale", "seed"))
@@ -89,7 +89,7 @@ def find(found: Sequence[Row], corpus: str, model: str, **cell) -> Row | None:
     """The row of a corpus and model with the study's own choices but for `cell`; None where there is none."""
     for row in found:
         known = {"precision": "fp32", "method": "none", "rank": None, "targets": None, "learning_rate": None} | cell
-        if known["method"] in ("lora", "adalora", "adalora-inactive"):
+        if known["method"] in ADAPTERS:
             known = known | {"rank": known["rank"] or RANK, "targets": known["targets"] or TARGETS[0]}
         if row.cell["corpus"] == corpus and row.cell["model"] == model and all(row.cell[key] == value for key, value in known.items()):
             return row

@@ -14,11 +14,11 @@ import numpy as np
 
 from asum_lib import figures
 from asum_lib.errors import InputError, choose
+from asum_lib.models.two_bits import NORMAL_END as NF4_END  # noqa: F401 - the page shows it
+from asum_lib.models.two_bits import levels as normal_levels
 from asum_lib.teaching import worked
 
 BLOCK = 64  # weights that share a scale in bitsandbytes' 4-bit layers
-# Dettmers et al. 2023, section 3: the ends of the two halves of the normal distribution. The mean of 1 - 1/32 and 1 - 1/30, as in bitsandbytes.
-NF4_END = 1 - (1 / 32 + 1 / 30) / 2
 GRIDS = {"nf4": "NF4", "fp4": "FP4", "uniform": "uniform"}
 QUANTISED = {"int8": "int8", "int4": "NF4", "fp4": "FP4"}  # the library's name of a precision: the page's
 LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
@@ -75,11 +75,7 @@ def levels(grid: str) -> np.ndarray:
     if grid == "fp4":
         positive = np.array([0.0625, 2, 3, 4, 6, 8, 12]) / 12
         return np.concatenate([-positive[::-1], [0.0], positive])
-    from scipy.stats import norm
-
-    above = norm.ppf(np.linspace(0.5, NF4_END, 9)[1:])
-    below = norm.ppf(np.linspace(0.5, NF4_END, 8)[1:])
-    return np.concatenate([-below[::-1], [0.0], above]) / above[-1]
+    return normal_levels(bits=4)
 
 
 def blockwise(numbers, grid: str = "nf4", block: int = BLOCK) -> Quantised:

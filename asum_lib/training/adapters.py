@@ -6,11 +6,14 @@ silently stays at `init_r`. The method `adalora-inactive` is that accident, kept
 
 Neither has AdaLoRA's orthogonality penalty: PEFT adds it in `AdaLoraModel.forward`, which a `PeftModel` made without a
 task type, as in PEFT's own Whisper example, never calls. What is measured is AdaLoRA as that example would train it.
+
+LoftQ is LoRA that begins elsewhere: see `loftq`.
 """
 
 from dataclasses import dataclass
 
 from asum_lib.errors import InputError
+from asum_lib.training import loftq
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj")
 TARGETS = ("qkv", "all-linear")
@@ -36,10 +39,23 @@ class Adapter:
     final_share: float | None = None  # AdaLoRA: share of the steps after pruning ends
 
 
+@dataclass(frozen=True)
+class LoftQAdapter(Adapter):
+    """LoRA whose start makes up for what quantisation lost, in so many rounds of quantising and decomposing."""
+
+    iterations: int = 1
+
+
+LOFTQ_ITERATIONS = {"loftq": 1, "loftq-5": 5}  # by method
+
+
 def adapter_of(method: str, rank: int | None, target_modules: tuple[str, ...] = TARGET_MODULES) -> Adapter | None:
     """The adapter of a cell's method at kept rank `rank`; None for `none` and `full`."""
     if method == "lora":
         return Adapter(method, r=rank, init_r=None, target_r=None, alpha=2 * rank, target_modules=target_modules)
+    if method in LOFTQ_ITERATIONS:  # LoRA's in all but its start
+        rest = {"r": rank, "init_r": None, "target_r": None, "alpha": 2 * rank, "target_modules": target_modules}
+        return LoftQAdapter(method, **rest, iterations=LOFTQ_ITERATIONS[method])
     if method in ("adalora", "adalora-inactive"):
         start = rank * 3 // 2  # PEFT's defaults, 12 and 8, in proportion
         shares = {"warmup_share": 0.1, "final_share": 0.4}
@@ -52,8 +68,11 @@ def attach(model, adapter: Adapter, total_steps: int):
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
     modules = list(adapter.target_modules)
-    if adapter.method == "lora":
-        return get_peft_model(model, LoraConfig(r=adapter.r, lora_alpha=adapter.alpha, target_modules=modules))
+    if adapter.method == "lora" or isinstance(adapter, LoftQAdapter):
+        adapted = get_peft_model(model, LoraConfig(r=adapter.r, lora_alpha=adapter.alpha, target_modules=modules))
+        if isinstance(adapter, LoftQAdapter):
+            loftq.start(adapted, adapter.iterations)
+        return adapted
     warmup_steps, final_steps = max(1, int(adapter.warmup_share * total_steps)), max(1, int(adapter.final_share * total_steps))
     if total_steps <= warmup_steps + final_steps:
         raise InputError(f"AdaLoRA cannot prune within {total_steps} training steps: take more epochs or more training data")

@@ -17,6 +17,7 @@ from asum_lib.study import records, tables
 from asum_lib.study.cells import PAPER_CONFIGURATIONS, PAPER_RATE, PAPER_SIZES, SIZES
 
 METHOD_NAMES = {"none": "", "lora": "LoRA", "adalora": "AdaLoRA", "adalora-inactive": "inactive AdaLoRA", "full": "full fine-tuning"}
+METHOD_NAMES |= {"loftq": "LoftQ", "loftq-5": "LoftQ of 5 rounds"}
 COLOURS = {  # Okabe and Ito's palette, told apart by the colour-blind; one colour a configuration on every page
     ("fp32", "none"): "#000000",
     ("bf16", "none"): "#999999",
@@ -34,7 +35,7 @@ BESIDE = [("int8", "none", None), ("int8", "adalora-inactive", PAPER_RATE), ("in
 OTHER_PRECISIONS = [(precision, "none", None) for precision in ("fp32", "bf16", "int8", "int4", "fp4")]
 STATUS_LETTERS = {"primary": "p", "secondary": "s", "derived": "d", "unverified": "u"}
 BYTES_TICKS_MB = (0.2, 0.5, 1, 2, 5, 10)
-MARKERS = {"none": "o", "lora": "D", "adalora": "s", "adalora-inactive": "X", "full": "^"}
+MARKERS = {"none": "o", "lora": "D", "adalora": "s", "adalora-inactive": "X", "full": "^", "loftq": "P", "loftq-5": "v"}
 
 
 def configuration_name(cell: dict) -> str:
@@ -188,7 +189,8 @@ def row_table(row) -> object:
         first = group[0][1]
         kept = first.params["kept_rank_mean"]
         train_s = sum(record.time_s["train"] or 0 for _, record in group) / len(group)
-        fields = [html.escape(configuration_name(cell)), wer, len(group), f"{(first.memory_bytes['weights'] or 0) / 1e3:,.0f}"]
+        weights = first.memory_bytes["weights"]
+        fields = [html.escape(configuration_name(cell)), wer, len(group), "" if weights is None else f"{weights / 1e3:,.0f}"]
         fields.append(first.params["trainable"] or "")
         fields += ["" if kept is None else f"{kept:.1f}", f"{train_s:.0f}" if train_s else ""]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
@@ -251,8 +253,9 @@ def _marked(reference: str, hypothesis: str) -> str:
 
 
 def curves(table: str = "whisper_wer", scale: str = "mini", results: Path = RESULTS, rates: tuple[str, ...] = (PAPER_RATE,)) -> object:
-    """`plot_curves` of the planned trained cells of a table at some rates."""
-    trained = [row for row in tables.planned_rows(table, scale, results) if row.cell["rate"] in rates]
+    """`plot_curves` of a table's planned cells that have a colour, those of the paper and beside them, at some rates."""
+    planned = tables.planned_rows(table, scale, results)
+    trained = [row for row in planned if row.cell["rate"] in rates and (row.cell["precision"], row.cell["method"]) in COLOURS]
     return plot_curves([entry for row in trained for entry in row.measured], f"Trained at rate {' and '.join(rates)}.")
 
 
@@ -379,7 +382,7 @@ def plot_bytes(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     rows = [
         row for row in tables.rows(table, scale, results, planned_only=True) if row["value"] is not None and row["cell"]["rate"] in (None, PAPER_RATE)
     ]
-    rows = [row for row in rows if row["cell"]["method"] != "adalora-inactive"]
+    rows = [row for row in rows if row["cell"]["method"] != "adalora-inactive" and row["weights_bytes"]]  # simulated weights have no bytes
     if not rows:
         return _nothing_yet()
     figure, axes = figures.subplots(width_in=7.5)

@@ -9,9 +9,11 @@ import numpy as np
 
 from asum_lib import figures
 from asum_lib.measure import stats
+from asum_lib.models.two_bits import SIMULATED
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, text_tables
-from asum_lib.study.render import METHOD_NAMES, STATUS_LETTERS, _link, _nothing_yet, _record_link, _signed, in_language, interactive
+from asum_lib.study.cells import LOFTQ
+from asum_lib.study.render import MARKERS, METHOD_NAMES, STATUS_LETTERS, _link, _nothing_yet, _record_link, _signed, in_language, interactive
 from asum_lib.study.tables import Row
 from asum_lib.study.text_cells import CANDIDATES, RANK, RANKS, RATES_TABLE, SEARCHED, SYSTEMS, TARGETS
 
@@ -31,7 +33,7 @@ METRIC_NAMES = {
 }
 MODEL_NAMES = {"t5": "T5", "mbart": "mBART"}
 COLOURS = {"none": "#000000", "full": "#009E73", "lora": "#D55E00", "adalora": "#0072B2", "adalora-inactive": "#CC79A7"}  # Okabe and Ito
-MARKERS = {"none": "o", "full": "^", "lora": "D", "adalora": "s", "adalora-inactive": "X"}
+COLOURS |= {"loftq": "#E69F00", "loftq-5": "#56B4E9"}
 KEPT_TICKS = (3e4, 1e5, 3e5, 1e6)
 MAIN = [  # the rows of a main table: the keys of `text_tables.find`
     {"method": "none"},
@@ -171,6 +173,7 @@ def plot_parameters(metric: str = "rouge1", scale: str = "mini", results: Path =
     said = []
     for axis, (corpus, model) in zip(axes, pairs, strict=True):
         here = [row for row in every if (row.cell["corpus"], row.cell["model"]) == (corpus, model) and row.measured and row.cell["method"] != "none"]
+        here = [row for row in here if row.cell["precision"] not in SIMULATED and row.cell["method"] not in LOFTQ]  # they have a page of their own
         for (method, precision, targets), group in itertools.groupby(sorted(here, key=_kind), key=_kind):
             points = sorted((row.measured[0][1].params["kept"], *text_tables.interval(row, metric)) for row in group)
             x, y = [point[0] for point in points], [point[1] for point in points]

@@ -134,3 +134,15 @@ def test_no_sentence_is_no_summary(call):
 
 def test_the_examples_of_the_module_hold():
     assert doctest.testmod(extractive).failed == 0
+
+
+def test_to_a_length_whole_sentences_are_taken_until_the_words_are_there():
+    sentences = ["a b c", "d e", "f", "g h i"]
+    assert extractive.to_length(sentences, range(4), 4) == ["a b c", "d e"]
+    assert extractive.to_length(sentences, [3, 2, 0, 1], 4) == ["f", "g h i"]
+    assert extractive.to_length(sentences, range(4), 100) == sentences
+    assert extractive.to_length(sentences, range(4), 0) == []
+
+
+def test_the_order_of_textrank_is_that_of_its_scores():
+    assert extractive.textrank_order(["red dog", "red dog blue cat", "blue cat"]) == [1, 0, 2]

@@ -2,7 +2,8 @@
 
 `lead` and `textrank` are baselines that know no reference; `oracle` knows it, and bounds from below what copying whole
 sentences can reach (a greedy choice may miss the best one). All take a document as sentences (`rouge.split_sentences`) and
-give sentences in the document's order, at most n; all of them where the document has fewer. No model, no corpus.
+give sentences in the document's order, at most n, or as many as a number of words takes (`to_length`); all of them where the
+document has fewer. No model, no corpus.
 
     >>> sentences = ["The sun rose.", "A dog barked.", "A dog and a cat fought.", "The cat ran.", "It rained."]
     >>> lead(sentences, 1)
@@ -20,6 +21,7 @@ from math import log
 
 from asum_lib.errors import InputError
 from asum_lib.measure.rouge import tokenize
+from asum_lib.measure.summaries import words
 
 DAMPING = 0.85  # of PageRank and of TextRank
 
@@ -33,9 +35,28 @@ def textrank(sentences: Sequence[str], n: int) -> list[str]:
     """The n sentences of the highest `textrank_scores`; of equals, the earlier."""
     if _count(n) >= len(sentences):
         return list(sentences)
+    return [sentences[i] for i in sorted(textrank_order(sentences)[:n])]
+
+
+def textrank_order(sentences: Sequence[str]) -> list[int]:
+    """The positions of all sentences, from 0, those of the highest `textrank_scores` first; of equals, the earlier."""
     rank = textrank_scores(sentences)
-    best = sorted(range(len(sentences)), key=lambda i: (-round(rank[i], 7), i))[:n]
-    return [sentences[i] for i in sorted(best)]
+    return sorted(range(len(sentences)), key=lambda i: (-round(rank[i], 7), i))
+
+
+def to_length(sentences: Sequence[str], order: Sequence[int], n_words: int) -> list[str]:
+    """The sentences at the first positions of `order` that hold at least `n_words` words together, or all; in the document's order.
+
+    >>> to_length(["One two.", "Three.", "Four five."], [2, 0, 1], 3)
+    ['One two.', 'Four five.']
+    """
+    taken, found = [], 0
+    for position in order:
+        if found >= n_words:
+            break
+        taken.append(position)
+        found += len(words(sentences[position]))
+    return [sentences[position] for position in sorted(taken)]
 
 
 def textrank_scores(sentences: Sequence[str]) -> list[float]:
@@ -46,7 +67,7 @@ def textrank_scores(sentences: Sequence[str]) -> list[float]:
     """
     import networkx
 
-    tokens = [tokenize(sentence, "en", tokenizer="unicode") for sentence in sentences]  # the same for every language
+    tokens = [words(sentence) for sentence in sentences]
     types = [set(words) for words in tokens]
     graph = networkx.Graph()
     graph.add_nodes_from(range(len(sentences)))

@@ -155,13 +155,13 @@ def fill(names: Sequence[str] = texts.NAMES, results: Path = RESULTS) -> list[Ro
 
 
 def rows(table: str = TABLE, scale: str = "mini", results: Path = RESULTS) -> list[dict]:
-    """The table as objects, one a metric (`asum table corpora --format json`): of every corpus known by name, and of files that were measured.
+    """The table as objects, one a metric (`asum table corpora --format json`): of the study's corpora, and of others that were measured.
 
     What is not measured has status `missing`. The paper's values are not in the sources at hand.
     """
     choose("table", table, (TABLE,))
     results = Path(results)
-    names = {"mini": texts.NAMES, "paper": tuple(texts.GIVEN)}[choose("scale", scale, SCALES)]
+    names = {"mini": texts.NAMES, "paper": tuple(texts.DOCUMENTS)}[choose("scale", scale, SCALES)]
     planned = [Cell(TABLE, scale, name, split, None) for name in names for split in texts.SPLITS]
     found = {cell.path(results): (cell, None) for cell in planned}
     for path, record in records.load(results, scale, TABLE):

@@ -8,7 +8,18 @@ from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
 from asum_lib.study.execute import parameters_of
 from asum_lib.study.records import Record
-from asum_lib.study.text_cells import EPOCHS, RANK, SYSTEMS, TARGETS, make_text_cell, make_text_row, planned_search, planned_text, table_of
+from asum_lib.study.text_cells import (
+    EPOCHS,
+    EXTRACTIVE,
+    RANK,
+    SYSTEMS,
+    TARGETS,
+    make_text_cell,
+    make_text_row,
+    planned_search,
+    planned_text,
+    table_of,
+)
 
 NOTEBOOK = "notebooks/peft_rouge.ipynb"
 
@@ -68,7 +79,7 @@ def measure(given: dict, notebook: str | None = None) -> Row:
         fixed |= {"size": Path(asked["checkpoint"]).resolve().name, "format_check": bool(note(asked["checkpoint"]))}
     if asked["grid"]:
         cells = [cell for cell in planned_text(table_of(corpus, scale), scale) if cell.corpus == corpus and cell.model in (model, *SYSTEMS)]
-    elif model in SYSTEMS:
+    elif model in EXTRACTIVE:
         cells = [make_text_cell(corpus, model, **fixed)]
     else:
         rates = [_number(rate) for rate in asked["learning_rates"]] or [None]

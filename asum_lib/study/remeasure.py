@@ -18,8 +18,8 @@ from asum_lib.measure import rouge, stats
 from asum_lib.study import corpora_table, memory_footprint, memory_table, records, sweep, tables, text_scores, text_tables
 from asum_lib.study.cells import MEMORY, Cell
 from asum_lib.study.records import Metric, Record
+from asum_lib.study.text_cells import EXTRACTIVE, TextCell
 from asum_lib.study.text_cells import SIZES as TEXT_SIZES
-from asum_lib.study.text_cells import SYSTEMS, TextCell
 
 EXACT = 1e-9  # two values from the same counts differ by rounding alone
 # A peak has no sampling error to make an interval of. Repeats on one machine are nearly always within a hundredth of each other (their lowest
@@ -183,7 +183,7 @@ def _always(record: Record) -> bool:
 def _given_checkpoint(record: Record) -> str | None:
     """A checkpoint that was given by its folder: the record keeps its name, not where it lay."""
     cell = record.cell
-    own = cell["model"] == "whisper" or cell["model"] in SYSTEMS or cell["size"] == TEXT_SIZES[record.scale].get(cell["model"])
+    own = cell["model"] == "whisper" or cell["model"] in EXTRACTIVE or cell["size"] == TEXT_SIZES[record.scale].get(cell["model"])
     return None if own else "records of a checkpoint that was given by its folder"
 
 

@@ -15,10 +15,13 @@ TABLE_OF = {  # by scale: {corpus: table}; the paper's corpora are WikiHow and G
     "paper": {"wikihow": "rouge_wikihow", "gazeta-v1": "rouge_gazeta", "gazeta-v2": "rouge_gazeta-v2"},
 }
 RATES_TABLE = "rouge_rates"  # the search for learning rates: a table of its own, so that its cells are not taken for results
-LANGUAGE_OF = {"howto-text": "en", "wikihow": "en", "news-ru": "ru", "gazeta-v1": "ru", "gazeta-v2": "ru"}
+LANGUAGE_OF = {"howto-text": "en", "wikihow": "en", "news-ru": "ru", "gazeta-v1": "ru", "gazeta-v2": "ru", "ami": "en", "how2-text": "en"}
 MODELS = {"t5": ("en",), "mbart": ("en", "ru")}  # and the languages that each can read
 SIZES = {"mini": {"t5": "mini", "mbart": "mini"}, "paper": {"t5": "base", "mbart": "large-50"}}
 SYSTEMS = ("lead3", "textrank", "oracle")  # take sentences from the document: nothing is loaded or trained
+# The same with as many sentences as the reference is long, which they are told: for long documents, whose summaries are of many lengths.
+TO_LENGTH = ("lead-length", "textrank-length", "oracle-length")
+EXTRACTIVE = (*SYSTEMS, *TO_LENGTH)
 RANKS = (4, 8, 16, 32, 64)
 RANK = 16  # the one that the paper's figure for LoRA is tied to
 TARGETS = ("qkv", "all-linear")
@@ -33,7 +36,7 @@ COMBINATIONS = (("howto-text", "t5"), ("howto-text", "mbart"), ("news-ru", "mbar
 class TextCell:
     table: str
     scale: str
-    model: str  # t5, mbart, or one of SYSTEMS
+    model: str  # t5, mbart, or one of EXTRACTIVE
     size: str | None
     precision: str | None
     method: str
@@ -95,9 +98,9 @@ def make_text_cell(
     """
     choose("scale", scale, SCALES)
     table = f"{FORMAT_CHECK}_{Path(corpus).resolve().stem}" if format_check else RATES_TABLE if search else table_of(corpus, scale)
-    if model in SYSTEMS:
+    if model in EXTRACTIVE:
         return TextCell(table, scale, model, None, None, "none", None, None, None, None, corpus, split, 0)
-    choose("text model", model, (*MODELS, *SYSTEMS))
+    choose("text model", model, (*MODELS, *EXTRACTIVE))
     choose("precision", precision, PRECISIONS)
     choose("method", method, METHODS)
     choose("targets", targets, TARGETS)

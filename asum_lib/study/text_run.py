@@ -20,7 +20,7 @@ from asum_lib.study import records
 from asum_lib.study.cells import LOFTQ
 from asum_lib.study.run import weights_of
 from asum_lib.study.sweep import Progress, Task, progress_of, sweep
-from asum_lib.study.text_cells import CANDIDATES, RATES_TABLE, SYSTEMS, TextCell, language_of, make_text_cell
+from asum_lib.study.text_cells import CANDIDATES, EXTRACTIVE, RATES_TABLE, TO_LENGTH, TextCell, language_of, make_text_cell
 from asum_lib.training import processes
 from asum_lib.training.adapters import MODULES, adapter_of
 
@@ -140,7 +140,7 @@ def _said(record: records.Record) -> str:
 def _source(cell: TextCell, checkpoint: str | None) -> str | None:
     from asum_lib.models import text_ladder
 
-    if cell.model in SYSTEMS:
+    if cell.model in EXTRACTIVE:
         return None
     return checkpoint or (str(text_ladder.checkpoint(cell.model)) if cell.scale == "mini" else REPOSITORIES[cell.model])
 
@@ -149,7 +149,7 @@ def _resolve(cell: TextCell, work: _Work) -> tuple[dict, str]:
     """The fully resolved configuration, and the fingerprint that holds its record to it."""
     signature = rouge.signature("rouge1", work.language)
     if work.where is None:
-        config = {"system": cell.model, "sentences": 3 if cell.model == "lead3" else EXTRACTIVE_SENTENCES[work.language]}
+        config = {"system": cell.model, "sentences": _sentences_taken(cell.model, work.language)}
         data = {cell.split: work.documents(cell.split).fingerprint}
         return config, records.fingerprint(config, data, cell.model, signature)
     from asum_lib.models.loading import QUANTISATION, SIMULATED, compute_dtype
@@ -254,7 +254,7 @@ def _revision(where: str | None) -> str | None:
 def _command(cell: TextCell, checkpoint: str | None, limit: int | None) -> str:
     """The command that measures this cell alone."""
     given: dict = {"corpus": cell.corpus, "model": cell.model}
-    if cell.model not in SYSTEMS:
+    if cell.model not in EXTRACTIVE:
         given |= {"methods": f'["{cell.method}"]', "precisions": f'["{cell.precision}"]'}
     if cell.rank:
         given |= {"ranks": f"[{cell.rank}]", "targets": f'["{cell.targets}"]'}
@@ -294,19 +294,28 @@ def _run(cell: TextCell, work: _Work, resume, progress: Progress) -> tuple[dict,
 
 def _extract(cell: TextCell, corpus: texts.TextCorpus) -> list[str]:
     from asum_lib.measure import extractive
+    from asum_lib.measure.summaries import words
 
-    count = EXTRACTIVE_SENTENCES[corpus.language]
-    written = []
+    count, written = _sentences_taken(cell.model, corpus.language), []
     for document in corpus.documents:
         sentences = [sentence for paragraph in document.paragraphs for sentence in rouge.split_sentences(paragraph, corpus.language)]
-        if cell.model == "lead3":
-            taken = extractive.lead(sentences, 3)
-        elif cell.model == "textrank":
-            taken = extractive.textrank(sentences, count)
+        system = cell.model.removesuffix("-length")
+        if system == "oracle":
+            taken = extractive.oracle(sentences, document.reference, count or max(1, len(sentences)), corpus.language)
+        elif count:
+            taken = extractive.lead(sentences, count) if system == "lead3" else extractive.textrank(sentences, count)
         else:
-            taken = extractive.oracle(sentences, document.reference, count, corpus.language)
+            rank = extractive.textrank_order(sentences) if system == "textrank" else range(len(sentences))
+            taken = extractive.to_length(sentences, rank, len(words(document.reference)))
         written.append(" ".join(taken))
     return written
+
+
+def _sentences_taken(system: str, language: str) -> int | None:
+    """Sentences that an extractive system takes, or at most takes; None where the reference's length says it, or the score alone."""
+    if system in TO_LENGTH:
+        return None
+    return 3 if system == "lead3" else EXTRACTIVE_SENTENCES[language]
 
 
 def _write(cell: TextCell, work: _Work, corpus: texts.TextCorpus, resume, progress: Progress) -> tuple[list[str], dict]:

@@ -19,7 +19,7 @@ from asum_lib.measure.wer import compare_signatures
 from asum_lib.paths import RESULTS
 from asum_lib.study import records
 from asum_lib.study.tables import Row
-from asum_lib.study.text_cells import ADAPTERS, COMBINATIONS, RANK, RATES_TABLE, SCALES, SYSTEMS, TABLE_OF, TARGETS, TextCell, planned_text
+from asum_lib.study.text_cells import ADAPTERS, COMBINATIONS, EXTRACTIVE, RANK, RATES_TABLE, SCALES, TABLE_OF, TARGETS, TextCell, planned_text
 
 RANKS_TABLE = "rouge_ranks"  # a view of the tables of all corpora: LoRA and AdaLoRA by rank, with what they are held against
 IDENTITY = tuple(field.name for field in fields(TextCell) if field.name not in ("table", "scale", "seed"))
@@ -154,7 +154,7 @@ def as_markdown(table_rows: Sequence[dict]) -> str:
 def caveat(row: Row, scale: str, results: Path) -> str | None:
     """Why the row's values do not count yet; None where they do."""
     notes = {record.config.get("checkpoint_note") for _, record in row.measured} - {None}
-    if notes or scale == "mini" or row.cell["model"] in SYSTEMS:
+    if notes or scale == "mini" or row.cell["model"] in EXTRACTIVE:
         return "; ".join(sorted(notes)) or None
     from asum_lib.study import text_calibration
 
@@ -175,7 +175,7 @@ def combinations(scale: str = "mini") -> tuple[tuple[str, str], ...]:
 
 def _in_ranks(cell: dict) -> bool:
     ours = cell["precision"] == "fp32" and cell["learning_rate"] is None and cell["targets"] in (None, TARGETS[0])
-    return ours and cell["model"] not in SYSTEMS and cell["method"] in ("lora", "adalora", "full")
+    return ours and cell["model"] not in EXTRACTIVE and cell["method"] in ("lora", "adalora", "full")
 
 
 def _identity(cell: dict) -> tuple:
@@ -230,7 +230,7 @@ def _paper(cell: dict, metric: str) -> dict | None:
     """The paper's entry for a metric and method. Only LoRA's figure is tied to a rank and model (16, mBART); the others stand at rank 16 too."""
     ours = cell["precision"] == "fp32" and cell["learning_rate"] is None and cell["targets"] in (None, TARGETS[0]) and cell["rank"] in (None, RANK)
     table = next((name for tables in TABLE_OF.values() for corpus, name in tables.items() if corpus == cell["corpus"]), None)
-    if not ours or table is None or cell["model"] in SYSTEMS or (cell["epochs"] is None and cell["method"] != "none"):
+    if not ours or table is None or cell["model"] in EXTRACTIVE or (cell["epochs"] is None and cell["method"] != "none"):
         return None
     return papers.value("derkach2024", table.removesuffix("-v2"), metric=metric, method=cell["method"])
 

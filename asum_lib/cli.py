@@ -103,6 +103,31 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--steps", metavar="N", help="shorten the run to N steps (needs --out)")
     pretrain.add_argument("--out", metavar="DIR", help="folder of the checkpoint (default: the shipped one, which it replaces)")
 
+    adapt = add("adapt", _adapt, "make a shipped adapter anew")
+    adapt.add_argument("name", metavar="NAME", help="whisper-medium-int8-adalora or t5-talks-adalora")
+    adapt.add_argument("--seed", metavar="S", default="0", help="of the training (default: 0; another needs --out)")
+    adapt.add_argument("--out", metavar="DIR", help="folder of the adapter (default: the shipped one, which it replaces)")
+
+    summarize = add("summarize", _summarize, "transcribe recordings and summarise what is said in them")
+    summarize.add_argument("paths", metavar="PATH", nargs="+", help="audio files, folders with audio files, or - for one on standard input")
+    summarize.add_argument("--system", default="cascade", help="cascade (default): transcribe, then summarise the transcript; or e2e")
+    summarize.add_argument("--scale", default="mini", help="mini (default) or paper")
+    summarize.add_argument("--precision", default="int8", help="of both models: int8 (default), int4, fp32, ...")
+    summarize.add_argument("--asr", metavar="MODEL", help="a Whisper: size, folder of a checkpoint or adapter, or Hub name")
+    summarize.add_argument("--summarizer", metavar="MODEL", help="a text model: t5, mbart, folder of a checkpoint or adapter, or Hub name")
+    summarize.add_argument(
+        "--rounds", metavar="N", default="1", help="of a long talk: its parts' summaries are summarised again N - 1 times (default: 1)"
+    )
+    summarize.add_argument("--format", default="text", help="text (default), json, or srt: subtitles of the transcript")
+    summarize.add_argument("--out", metavar="DIR", help="write a file for each recording into DIR, and print the paths")
+
+    say = add("say", _speak, "speak a text into an audio file, as the generated talks are spoken")
+    say.add_argument("text", metavar="TEXT", help="what to say, or - to read it from standard input")
+    say.add_argument("output", metavar="OUT", help="a .wav or .flac file")
+    say.add_argument("--voice", default="en-us", help="of eSpeak NG, such as en-us (default), en-us+f2 or en-gb-scotland+m7")
+    say.add_argument("--rate", metavar="WPM", default="175", help="words a minute (default: 175)")
+    say.add_argument("--snr-db", metavar="DB", default="25", help="how far the room's noise lies below the speech (default: 25)")
+
     data = add("data", _data, "download a data set")
     data.add_argument("name", metavar="NAME", help="digits: the Free Spoken Digit Dataset")
 
@@ -238,6 +263,53 @@ def _pretrain(options) -> None:
         print(pretrain(options.name.removesuffix("-mini"), out, steps, progress=_say))
 
 
+def _adapt(options) -> None:
+    from pathlib import Path
+
+    from asum_lib.training import systems
+
+    choose("adapter", options.name, systems.SHIPPED)
+    seed = _whole_number("--seed", options.seed, 0)
+    if seed and not options.out:
+        raise InputError(f"--seed {seed} makes another adapter than the shipped one: say with --out where it is to lie")
+    print(systems.adapt(options.name, Path(options.out) if options.out else None, seed, _say))
+
+
+def _summarize(options) -> int:
+    if options.scale == "mini":  # small products: a second thread gains nothing, and with a busy processor costs much
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from asum_lib import recordings, systems
+
+    choose("format", options.format, recordings.FORMATS)
+    rounds = _whole_number("--rounds", options.rounds, 1)
+    with ExitStack() as stack:
+        files = recordings.find([recordings.from_stdin(stack) if path == "-" else path for path in options.paths], _say)
+        if options.format == "srt" and len(files) > 1 and not options.out:
+            raise InputError(f"srt is one recording's, and here are {len(files)}: say with --out where the files are to lie")
+        folder = Path(options.out) if options.out else None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        given = {"asr": options.asr, "summarizer": options.summarizer, "rounds": rounds}
+        system = systems.load(options.system, options.scale, options.precision, **given)
+        return 0 if recordings.summarize(system, files, options.format, folder, _say) else 1
+
+
+def _speak(options) -> None:
+    from pathlib import Path
+
+    from asum_lib.corpora import say
+
+    output, rate = Path(options.output), _whole_number("--rate", options.rate, 1)
+    say.check_output(output)
+    text = sys.stdin.read() if options.text == "-" else options.text
+    say.write(output, say.say(text, options.voice, rate, _number("--snr-db", options.snr_db)))
+    print(output)
+
+
 def _data(options) -> None:
     choose("data set", options.name, ("digits",))
 
@@ -348,6 +420,16 @@ def _positive(what: str, text: str) -> float:
         value = float("nan")
     if not 0 < value < float("inf"):
         raise InputError(f"{what} {text!r} is not a number above 0")
+    return value
+
+
+def _number(what: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise InputError(f"{what} {text!r} is not a number")
     return value
 
 

@@ -123,23 +123,25 @@ def load(
     asr: str | None = None,
     summarizer: str | None = None,
     language: str = "en",
+    rounds: int = 1,
     batch_size: int | None = None,
 ) -> System:
     """A system, ready to be called with audio files; models are loaded and quantised here, once.
 
     `asr` is a size (`small`), the folder of a checkpoint or of an adapter, or the name of a fetched Hub repository; `summarizer` likewise,
-    with `t5` and `mbart` for the shipped ones. Both are loaded in `precision`. Raises `InputError`.
+    with `t5` and `mbart` for the shipped ones. Both are loaded in `precision`. A transcript that is longer than the text model reads is
+    summarised in parts, and with `rounds` above 1 their summaries again. Raises `InputError`.
     """
     choose("system", system, SYSTEMS)
     choose("scale", scale, SCALES)
     clock = Clock()
     with clock.stage("load"):
-        size = batch_size or BATCH[scale]
-        loaded = {"cascade": _cascade, "e2e": _end_to_end}[system](scale, precision, asr, summarizer, language, size)
+        build = {"cascade": _cascade, "e2e": _end_to_end}[system]
+        loaded = build(scale, precision, asr, summarizer, language, rounds, batch_size or BATCH[scale])
     return replace(loaded, load_s=clock.time_s["load"])
 
 
-def _cascade(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, batch_size: int) -> System:
+def _cascade(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, rounds: int, batch_size: int) -> System:
     from asum_lib.models import adapted
     from asum_lib.models.long_text import summarize_long
     from asum_lib.models.summarize import Decoding
@@ -162,14 +164,14 @@ def _cascade(scale: str, precision: str, asr: str | None, summarizer: str | None
         if not segments:
             return "", ()
         with clock.stage("summarize"):
-            summary = summarize_long(writer, [join([segment.text for segment in segments])], decoding)[0].text
+            summary = summarize_long(writer, [join([segment.text for segment in segments])], decoding, rounds)[0].text
         return summary, tuple(segments)
 
     window_s = speech.extractor.n_samples / speech.extractor.sampling_rate
     return System("cascade", window_s, scale == "paper", batch_size, write)
 
 
-def _end_to_end(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, batch_size: int) -> System:
+def _end_to_end(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, rounds: int, batch_size: int) -> System:
     """The seam for the end-to-end system: a `System` whose `write` takes phrases and returns (summary, ())."""
     raise InputError("system e2e is not built yet: choose cascade")
 

@@ -68,7 +68,7 @@ def test_importing_the_command_imports_nothing_heavy():
 def test_help_lists_the_commands_on_stdout():
     status, out, err = run("--help")
     assert status == 0 and err == ""
-    for name in ("run", "table", "claims", "pretrain", "data", "doctor"):
+    for name in ("run", "table", "claims", "pretrain", "adapt", "summarize", "say", "data", "doctor"):
         assert f"\n    {name} " in out
 
 
@@ -78,8 +78,8 @@ def test_help_lists_the_commands_on_stdout():
         ([], "the following arguments are required: COMMAND (see `asum --help`)"),
         (
             ["walk"],
-            "argument COMMAND: invalid choice: 'walk' (choose from 'run', 'measure', 'table', 'claims', 'export', 'verify', 'pretrain', 'data', "
-            "'fetch', 'doctor', 'fit') (see `asum --help`)",
+            "argument COMMAND: invalid choice: 'walk' (choose from 'run', 'measure', 'table', 'claims', 'export', 'verify', 'pretrain', 'adapt', "
+            "'summarize', 'say', 'data', 'fetch', 'doctor', 'fit') (see `asum --help`)",
         ),
         (["table"], "the following arguments are required: NAME (see `asum table --help`)"),
         (["table", "whisper_wer", "--format", "xml"], "unknown format 'xml': choose from md, json, csv"),

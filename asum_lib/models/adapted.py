@@ -6,6 +6,7 @@ Whisper and the text models, for LoRA and AdaLoRA. Of AdaLoRA the pruned directi
 """
 
 import json
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -92,7 +93,10 @@ def put_on(model, folder: Path, trainable: bool = False):
     if checkpoint.checksum(Path(model.name_or_path)) != note.base_sha256:
         raise InputError(f"adapter {folder}: it was trained on other weights of {note.base} than those in {model.name_or_path}")
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device=str(model.device))
+        with warnings.catch_warnings():  # PEFT takes AdaLoRA's pattern of ranks for LoRA's, finds that odd, and goes on to use it rightly
+            warnings.filterwarnings("ignore", message="The following rank_pattern keys")
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # PEFT asks transformers the old way
+            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device=str(model.device))
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # a damaged file shows as any of these
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"adapter {folder}: cannot be read ({reason}): copy it anew") from error

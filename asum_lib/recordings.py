@@ -1,0 +1,183 @@
+"""Recordings that people name: which files are meant, and what a system makes of them as text, JSON or subtitles. `asum summarize`."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asum_lib.corpora.audio import AudioError
+from asum_lib.errors import InputError
+from asum_lib.systems import Answer, System
+
+FORMATS = ("text", "json", "srt")
+SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt"}
+NOTHING = "nothing was heard"
+# Files in a folder with these names are audio, and reported if they cannot be read; others are if libsndfile reads them.
+AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
+SAID_EVERY_S = 5.0  # of progress within a file, and only from so much on
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A file and its answer, or why there is none."""
+
+    audio: str
+    answer: Answer | None
+    error: str | None
+
+    def as_dict(self) -> dict:
+        empty = dict.fromkeys(("system", "summary", "segments", "audio_s", "time_s", "memory_bytes"))
+        return (self.answer.as_dict() if self.answer else {"audio": self.audio} | empty) | {"error": self.error}
+
+
+def find(paths: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[Path]:
+    """The audio files that `paths` name: files as they are, of folders what is audio in them, by name; what is left out is said.
+
+    Raises `InputError` for what is not there, for a file that is no audio and for a folder without any.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            here = sorted(inner for inner in path.iterdir() if inner.is_file() and not inner.name.startswith("."))
+            audio = [inner for inner in here if _is_audio(inner)]
+            if not audio:
+                raise InputError(f"folder {path}: no audio file in it")
+            for inner in here:
+                if inner not in audio:
+                    say(f"{inner}: left out, it is no audio")
+            found += audio
+        elif not path.is_file():
+            raise InputError(f"{path}: no such audio file or folder")
+        elif not _is_audio(path):
+            raise InputError(f"{path}: is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed")
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def from_stdin(stack) -> Path:
+    """A temporary file with what comes on standard input, removed when the `ExitStack` closes."""
+    import shutil
+    import sys
+    import tempfile
+
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="asum-"))) / "stdin.wav"
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return path
+
+
+def summarize(system: System, files: Sequence[Path], form: str, folder: Path | None, say: Callable[[str], None]) -> bool:
+    """Print the answers in a format, or write a file each into `folder` and print its path; whether there was one for every file.
+
+    Text and files come as soon as they are there. JSON is one list, so it comes at the end, which an interrupt makes an early one.
+    """
+    outcomes: list[Outcome] = []
+    places = outputs(files, folder, form) if folder else [None] * len(files)
+    try:
+        for place, outcome in zip(places, answers(system, files, say), strict=False):
+            outcomes.append(outcome)
+            if outcome.error:
+                say(f"asum: {outcome.error}")
+            elif not outcome.answer.segments and not outcome.answer.summary:
+                say(f"{outcome.audio}: {NOTHING}")
+            if place and outcome.answer:
+                text = as_json([outcome]) if form == "json" else _one(outcome.answer, form)
+                place.write_text(text, encoding="utf-8")
+                print(place, flush=True)
+            elif not folder and form != "json" and outcome.answer:
+                print(_one(outcome.answer, form), end="\n" if form == "text" and len(files) > 1 else "", flush=True)
+    finally:
+        if not folder and form == "json":
+            print(as_json(outcomes), end="", flush=True)
+    return not any(outcome.error for outcome in outcomes)
+
+
+def _one(answer: Answer, form: str) -> str:
+    return as_text(answer) if form == "text" else as_srt(answer)
+
+
+def answers(system: System, files: Sequence[Path], say: Callable[[str], None] = lambda line: None) -> Iterator[Outcome]:
+    """The outcome of each file, in order, as soon as it is there. Audio that cannot be used is an outcome too, and the rest goes on."""
+    for number, path in enumerate(files, 1):
+        told = _Progress(path, f" ({number} of {len(files)})" if len(files) > 1 else "", say)
+        try:
+            yield Outcome(str(path), system(path, told), None)
+        except AudioError as error:
+            yield Outcome(str(path), None, str(error))
+
+
+def as_text(answer: Answer) -> str:
+    """Transcript with times, and the summary, for people."""
+    lines = [f"{answer.audio} ({_clock(answer.audio_s)[:-4]})"]
+    lines += [f"  [{_clock(segment.start_s)[:-2]} - {_clock(segment.end_s)[:-2]}] {segment.text}" for segment in answer.segments]
+    lines.append(f"Summary: {answer.summary}" if answer.summary else f"Summary: none, {NOTHING}")
+    return "\n".join(lines) + "\n"
+
+
+def as_srt(answer: Answer) -> str:
+    """The transcript as SubRip subtitles; empty where nothing was heard."""
+    blocks = [
+        f"{number}\n{_clock(segment.start_s, ',')} --> {_clock(segment.end_s, ',')}\n{segment.text}\n"
+        for number, segment in enumerate(answer.segments, 1)
+    ]
+    return "\n".join(blocks)
+
+
+def as_json(outcomes: Sequence[Outcome]) -> str:
+    import json
+
+    return json.dumps([outcome.as_dict() for outcome in outcomes], indent=2, ensure_ascii=False) + "\n"
+
+
+def outputs(files: Sequence[Path], folder: Path, form: str) -> list[Path]:
+    """Where the answers go: the name of each recording with the format's suffix; two of one name keep theirs, or get a number."""
+    stems = [path.stem for path in files]
+    names = [path.stem if stems.count(path.stem) == 1 else path.name for path in files]
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(folder / f"{name}{f'-{seen[name]}' if seen[name] > 1 else ''}{SUFFIX[form]}")
+    return found
+
+
+def _clock(seconds: float, mark: str = ".") -> str:
+    thousandths = round(1000 * seconds)
+    minutes, rest = divmod(thousandths, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{mark}{rest % 1000:03d}"
+
+
+def _is_audio(path: Path) -> bool:
+    import soundfile
+
+    if path.suffix.lower() in AUDIO:
+        return True
+    try:
+        soundfile.info(path)
+    except (OSError, TypeError, soundfile.SoundFileError):  # TypeError: headerless audio, whose rate nobody knows
+        return False
+    return True
+
+
+class _Progress:
+    """Says how far a long file is, now and then."""
+
+    def __init__(self, path: Path, place: str, say: Callable[[str], None]):
+        self.path, self.place, self.say = path, place, say
+        self.began_s = self.said_s = time.monotonic()
+
+    def __call__(self, done_s: float) -> None:
+        now = time.monotonic()
+        if now - self.said_s < SAID_EVERY_S:
+            return
+        self.said_s = now
+        self.say(f"{self.path}{self.place}: {done_s / 60:.1f} min{self._of()} heard, {done_s / (now - self.began_s):.0f} times real time")
+
+    def _of(self) -> str:
+        import soundfile
+
+        try:
+            return f" of {soundfile.info(self.path).duration / 60:.1f}"  # by the header, which may err
+        except (OSError, TypeError, soundfile.SoundFileError):
+            return ""

@@ -183,6 +183,11 @@ def original_weights(model, names: Sequence[str]) -> dict:
     return found
 
 
+def is_quantised(module) -> bool:
+    """Whether the weight of a linear layer is one of 4 bits, or simulated as one of fewer."""
+    return hasattr(module.weight, "quant_state") or hasattr(module, "simulated")
+
+
 def dequantised(module):
     """The weight (out, in) by which a linear layer multiplies, as floats: of a 4-bit layer what its codes stand for, else the weight itself.
 
@@ -202,7 +207,7 @@ def requantise(module, weight) -> None:
     """Give a quantised layer other weights, floats (out, in): quantised in the way that its own are, on the device where they are."""
     import bitsandbytes
 
-    if getattr(module, "simulated", None):
+    if hasattr(module, "simulated"):
         module.weight.data = two_bits.rounded(weight, module.simulated).to(module.weight)
         return
     old = module.weight

@@ -26,12 +26,14 @@ from asum_lib.models import loading
 def start(adapted, iterations: int = 1) -> None:
     """Set the start of every LoRA layer of a PEFT model on quantised weights, in place; more than one round changes these too.
 
-    The original weights are read from the checkpoint folder that the model was loaded from. Raises `InputError` where they are not there,
-    and for a rank above what a layer has.
+    A layer that is not quantised, as T5's second matrix of each feed-forward layer, keeps LoRA's start: it has nothing to make up for. The
+    original weights are read from the checkpoint folder that the model was loaded from. Raises `InputError` where they are not there, and
+    for a rank above what a layer has.
     """
     import torch
 
     layers = {name.removeprefix("base_model.model."): module for name, module in adapted.named_modules() if len(getattr(module, "lora_A", ()))}
+    layers = {name: layer for name, layer in layers.items() if loading.is_quantised(layer.get_base_layer())}
     original = loading.original_weights(adapted.get_base_model(), list(layers))
     for name, layer in layers.items():
         base, rank, scale = layer.get_base_layer(), layer.r["default"], layer.scaling["default"]

@@ -13,6 +13,7 @@ LoftQ is LoRA that begins elsewhere: see `loftq`.
 from dataclasses import dataclass
 
 from asum_lib.errors import InputError
+from asum_lib.models.adapted import fix_divisors
 from asum_lib.training import loftq
 
 TARGET_MODULES = ("q_proj", "k_proj", "v_proj")
@@ -87,10 +88,7 @@ def attach(model, adapter: Adapter, total_steps: int):
         total_step=total_steps,
     )
     adapted = get_peft_model(model, config)
-    for name, parameter in adapted.named_parameters():
-        if "ranknum" in name:  # what PEFT divides by: as a vector of one float32 it would turn bfloat16 activations into float32, and
-            parameter.data = parameter.data.squeeze()
-            parameter.requires_grad_(False)  # on its way to a GPU PEFT makes it trainable: it would learn, and keep each layer's output
+    fix_divisors(adapted)
     return adapted
 
 

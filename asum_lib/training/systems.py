@@ -42,7 +42,7 @@ SUMMARIZER = Recipe(
     "t5-mini",
     "fp32",
     adapter_of("adalora", 16, MODULES["t5"]["all-linear"]),
-    Training(learning_rate=1e-2, epochs=6, batch_size=16),
+    Training(learning_rate=1e-2, epochs=10, batch_size=16),
     corpora=("howto-talks-source", "howto-talks"),
     dev="howto-talks",
 )

@@ -9,9 +9,9 @@ import numpy as np
 from asum_lib import figures
 from asum_lib.paths import RESULTS
 from asum_lib.study import loftq_start, tables, text_tables
-from asum_lib.study.loftq_start import BITS, MODELS, SPEECH, UNSCALED
-from asum_lib.study.render import METHOD_NAMES, _link, _nothing_yet, _signed
-from asum_lib.study.render_rouge import COLOURS, MARKERS, METRIC_NAMES, MODEL_NAMES
+from asum_lib.study.loftq_start import BITS, MODELS, UNSCALED
+from asum_lib.study.render import MARKERS, METHOD_NAMES, _link, _nothing_yet, _signed
+from asum_lib.study.render_rouge import COLOURS, METRIC_NAMES, MODEL_NAMES
 from asum_lib.study.tables import Row
 from asum_lib.study.text_cells import COMBINATIONS
 
@@ -41,7 +41,7 @@ def start_table(quantity: str = "weights_pct", targets: str = "qkv", models: Seq
 
 def wer_table(results: Path = RESULTS) -> object:
     """Whisper's test WER by size and bits: in full precision and quantised, untrained; LoRA and LoftQ, trained; LoftQ minus LoRA."""
-    found = tables.gather("whisper_wer", "mini", results)
+    found, evidence = tables.gather("whisper_wer", "mini", results), _evidence(results)
 
     def row(size: str, precision: str, method: str) -> Row | None:
         wanted = (size, precision, method, None if method == "none" else RATE)
@@ -51,20 +51,20 @@ def wer_table(results: Path = RESULTS) -> object:
     for precision in BITS:
         for size in SIZES:
             rows = [row(size, "fp32", "none"), *(row(size, precision, method) for method in ("none", "lora", "loftq"))]
-            lines.append([f"Whisper {size}", bits_name(precision), *map(_wer, rows), _difference(rows[2], rows[3], "", results)])
+            lines.append([f"Whisper {size}", bits_name(precision), *map(_wer, rows), _difference(rows[2], rows[3], "", evidence)])
     return _compared("WER in per cent, lower is better", lines)
 
 
 def rouge_table(metric: str = "rouge1", results: Path = RESULTS) -> object:
     """The same for the text models by a metric of ROUGE."""
     found = [row for table in ("rouge_wikihow", "rouge_gazeta") for row in text_tables.gather(table, "mini", results)]
-    lines = []
+    lines, evidence = [], _evidence(results)
     for precision in BITS:
         for corpus, model in COMBINATIONS:
             cells = [("fp32", "none"), *((precision, method) for method in ("none", "lora", "loftq"))]
             rows = [text_tables.find(found, corpus, model, precision=p, method=method) for p, method in cells]
             shown = [_rouge(row, metric) for row in rows]
-            lines.append([f"{MODEL_NAMES[model]}, {corpus}", bits_name(precision), *shown, _difference(rows[2], rows[3], metric, results)])
+            lines.append([f"{MODEL_NAMES[model]}, {corpus}", bits_name(precision), *shown, _difference(rows[2], rows[3], metric, evidence)])
     return _compared(f"{METRIC_NAMES[metric]}, higher is better", lines)
 
 
@@ -106,12 +106,12 @@ def _value(row: Row, value: float, lo: float, hi: float) -> str:
     return f"{_link(record, f'{value:.1f}')}<br><small>{lo:.1f} to {hi:.1f}{f'; {seeds} seeds' if seeds > 1 else ''}</small>"
 
 
-def _difference(lora: Row | None, loftq: Row | None, metric: str, results: Path) -> str:
+def _difference(lora: Row | None, loftq: Row | None, metric: str, evidence: list[dict]) -> str:
     """LoftQ minus LoRA as the claim's evidence has it, found by the records that it names."""
     if not (lora and loftq and lora.measured and loftq.measured):
         return ""
     names = {path.name for row in (loftq, lora) for path, _ in row.measured}
-    for part in _evidence(results):
+    for part in evidence:
         if {Path(record).name for record in part["records"]} == names and part["difference"] is not None and _is_of(part, metric, loftq):
             tie = " =" if part["outcome"] == "tie" else ""
             p = f"p {part['p_holm']:.3f}"
@@ -193,8 +193,3 @@ def _plot(groups: dict, panels: list[str], key: str, label: str) -> object:
         axis.set_ylim(bottom=0)
     figures.legend(figure, axes)
     return figures.show(figure, f"{label} by epoch, epoch 0 before training: " + "; ".join(said) + ".")
-
-
-def speech_models() -> tuple[str, ...]:
-    """The models of `start_table` that hear."""
-    return SPEECH

@@ -33,6 +33,7 @@ SOURCE_OF = {"howto": "howto-source"}  # corpus to adapt to: corpus that the mod
 DEFAULT_CORPUS = {"mini": "howto", "paper": "librispeech"}
 MEMORY = "memory"  # the table whose cells are not of speech: `memory_table`
 FORMAT_CHECK = "format_check"  # tables of checkpoints with random weights: their records show that a path runs, and nothing else
+LONG_TEXT = f"{FORMAT_CHECK}_long_text"  # what whole meetings take in time and memory, see `long_text_check`
 
 
 @dataclass(frozen=True)

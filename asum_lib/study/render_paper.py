@@ -48,10 +48,12 @@ def requirements() -> object:
 
 
 def measured_tables(results: Path = RESULTS) -> object:
-    """Every table of scale paper that has records, each row with what its checkpoint's calibration makes it say."""
+    """Every table of Whisper at scale paper that has records, each row with what its checkpoint's calibration makes it say."""
     folders = sorted(path.name for path in (Path(results) / "paper").glob("*") if path.is_dir() and not path.name.startswith((FORMAT_CHECK, MEMORY)))
     parts = []
     for name in folders:
+        if not any(record.cell["model"].startswith("whisper") for _, record in records.load(results, "paper", name)):
+            continue
         rows = [row for row in tables.rows(name, "paper", results) if row["records"]]
         if rows:
             lines = [_measured_line(row) for row in rows]
@@ -105,9 +107,9 @@ def hyper_parameters() -> object:
 
 
 def format_check(results: Path = RESULTS) -> object:
-    """The runs on random weights: what was read and how fast. Their WER means nothing, and is not shown."""
+    """Whisper's runs on random weights: what was read and how fast. Their WER means nothing, and is not shown."""
     folders = sorted((Path(results) / "paper").glob(f"{FORMAT_CHECK}*"))
-    found = [entry for folder in folders for entry in records.load(results, "paper", folder.name)]
+    found = [entry for folder in folders for entry in records.load(results, "paper", folder.name) if entry[1].cell["model"].startswith("whisper")]
     if not found:
         return _html("<p>No record of this yet.</p>")
     lines = []

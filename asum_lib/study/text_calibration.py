@@ -89,6 +89,10 @@ def record_path(corpus: str, results: Path = RESULTS) -> Path:
 
 def caveat(corpus: str, results: Path = RESULTS) -> str | None:
     """Why values on a corpus at scale paper do not count yet; None where they do."""
+    from asum_lib.study import speech_calibration
+
+    if corpus in speech_calibration.CORPORA:
+        return speech_calibration.caveat(results)
     found = calibration(corpus, results)
     return None if found.state == "calibrated" else f"not calibrated ({found.state}: {found.reason})"
 

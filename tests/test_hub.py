@@ -62,11 +62,11 @@ def put(cache: Path, repo: str, commit: str, path: str, content: bytes) -> Path:
     return cache / repo / "snapshots" / commit
 
 
-def test_every_size_both_speech_corpora_and_t5_are_pinned_to_a_commit():
+def test_every_size_both_speech_corpora_t5_and_bart_are_pinned_to_a_commit():
     pins = [pin for pin in hub.repositories() if re.fullmatch("[0-9a-f]{40}", pin.asked)]
     corpora = ["librispeech", "librispeech-train", "slue-voxpopuli", "slue-voxpopuli-train"]
-    assert [pin.name for pin in pins] == [*(f"whisper-{size}" for size in SIZES), *corpora, "t5-base"]
-    assert len({(pin.repo_id, pin.revision) for pin in pins}) == len({pin.revision for pin in pins}) == 15
+    assert [pin.name for pin in pins] == [*(f"whisper-{size}" for size in SIZES), *corpora, "t5-base", "bart-large-cnn"]
+    assert len({(pin.repo_id, pin.revision) for pin in pins}) == len({pin.revision for pin in pins}) == 16
     assert all(pin.source for pin in hub.repositories())
 
 

@@ -45,7 +45,9 @@ def save(model, folder: Path, *, base: str, precision: str, what: str, training:
     folder.mkdir(parents=True, exist_ok=True)
     prune(model)
     note = Note(_name(base), checkpoint.checksum(folder_of(base)), precision, what, training)
-    model.save_pretrained(folder, save_embedding_layers=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*have invalid shape")  # a rank of 0, which PEFT takes for a shard that was not gathered
+        model.save_pretrained(folder, save_embedding_layers=False)
     (folder / MODEL_CARD).unlink(missing_ok=True)
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = note.base  # and not the path on the machine that it was trained on

@@ -119,6 +119,7 @@ def model_class(config):
         "whisper": "WhisperForConditionalGeneration",
         "t5": "T5ForConditionalGeneration",
         "mbart": "MBartForConditionalGeneration",
+        "bart": "BartForConditionalGeneration",
         "llama": "LlamaForCausalLM",
     }
     return getattr(transformers, classes[choose("model type", config.model_type, classes)])

@@ -28,7 +28,7 @@ SETTINGS = (
     "tokenizer_config.json",
     "vocab.json",
 )
-TEXT_TOKENIZERS = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model")  # one of them holds the tokens
+TEXT_TOKENIZERS = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "merges.txt")  # one of them holds the tokens
 FLOATS = ("F64", "F32", "F16", "BF16")
 CHUNK_BYTES = 1 << 20
 
@@ -46,7 +46,7 @@ def check(folder: Path) -> None:
 
 
 def check_text(folder: Path) -> None:
-    """Refuse a folder that is not a whole checkpoint of a text model (T5, mBART), in one line that names every fault found.
+    """Refuse a folder that is not a whole checkpoint of a text model (T5, mBART, BART), in one line that names every fault found.
 
     Without the file of its tokens transformers would make an empty tokenizer and say nothing. Weights are looked at by their headers.
     """

@@ -1,6 +1,6 @@
 """A text model that summarises: its checkpoint in a precision, texts to token ids, and summaries by `generate`.
 
-T5 reads `summarize: ` before the text, as it was published; mBART reads and writes the language's own token. How a model is
+T5 reads `summarize: ` before the text, as it was published; mBART reads and writes the language's own token; BART reads the text alone. How a model is
 loaded and quantised is `asum_lib.models.loading`.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from asum_lib.errors import InputError
 from asum_lib.models.text_ladder import LANGUAGE_CODES
 
-PREFIX = {"t5": "summarize: ", "mbart": ""}
+PREFIX = {"t5": "summarize: ", "mbart": "", "bart": ""}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Summarizer:
-    """A loaded model with its tokenizer; `family` is t5 or mbart, `language` en or ru."""
+    """A loaded model with its tokenizer; `family` is t5, mbart or bart, `language` en or ru."""
 
     model: object
     tokenizer: object
@@ -45,7 +45,7 @@ def load(where: str, precision: str, language: str, scale: str = "paper") -> Sum
 
 
 def family_of(config) -> str:
-    """`t5` or `mbart`; `InputError` for another family."""
+    """`t5`, `mbart` or `bart`; `InputError` for another family."""
     if config.model_type not in PREFIX:
         raise InputError(f"model type {config.model_type!r} does not summarise here: choose from {', '.join(PREFIX)}")
     return config.model_type

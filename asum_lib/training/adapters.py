@@ -22,6 +22,7 @@ TARGETS = ("qkv", "all-linear")
 MODULES = {
     "whisper": {"qkv": TARGET_MODULES, "all-linear": (*TARGET_MODULES, "out_proj", "fc1", "fc2")},
     "mbart": {"qkv": TARGET_MODULES, "all-linear": (*TARGET_MODULES, "out_proj", "fc1", "fc2")},
+    "bart": {"qkv": TARGET_MODULES, "all-linear": (*TARGET_MODULES, "out_proj", "fc1", "fc2")},
     "t5": {"qkv": ("q", "k", "v"), "all-linear": ("q", "k", "v", "o", "wi", "wo")},
 }
 

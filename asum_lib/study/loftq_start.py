@@ -27,45 +27,48 @@ class Start:
     method: str  # one of METHODS
     targets: str
     weights_pct: float  # of the adapted layers: norm of what is off over norm of the original weights
-    outputs_pct: float  # the same of the logits, teacher-forced over the references of ITEMS dev items
-    agreement_pct: float  # share of these tokens of which the likeliest is full precision's
+    outputs_pct: float | None  # the same of the logits, teacher-forced over the references of ITEMS dev items; None with the scale left out
+    agreement_pct: float | None  # share of these tokens of which the likeliest is full precision's
 
 
 @lru_cache
 def starts(model: str, targets: str = "qkv") -> tuple[Start, ...]:
     """Every precision of `BITS` with every method of `METHODS`, adapters on `targets`; raises `InputError` for an unknown model."""
+    import torch
+
+    from asum_lib.training.adapters import MODULES, adapter_of, attach
+
     choose("model", model, MODELS)
     exact = _loaded(model, "fp32")
     batch = _batch(model, exact)
-    weights = {name: module.weight.data for name, module in exact.model.named_modules() if hasattr(module, "in_features")}
     expected = _logits(exact.model, batch)
-    return tuple(_start(model, precision, method, targets, weights, batch, expected) for precision in BITS for method in METHODS)
+    weights = {name: module.weight.data for name, module in exact.model.named_modules() if hasattr(module, "in_features")}
+    modules, rank = (MODULES["whisper"], 8) if model in SPEECH else (MODULES[model.partition(" ")[0]], RANK)
+    found = []
+    for precision in BITS:
+        for method in METHODS[:3]:
+            torch.manual_seed(0)
+            adapted = attach(_loaded(model, precision).model, adapter_of(method, rank, modules[targets]), total_steps=1)
+            logits = _logits(adapted, batch)
+            outputs_pct = 100 * float((logits - expected).norm() / expected.norm())
+            agreement_pct = 100 * float((logits.argmax(-1) == expected.argmax(-1)).float().mean())
+            found.append(Start(model, precision, method, targets, _weights_pct(adapted, weights), outputs_pct, agreement_pct))
+            if method == "loftq":
+                found.append(Start(model, precision, UNSCALED, targets, _weights_pct(adapted, weights, unscaled=True), None, None))
+    return tuple(found)
 
 
-def _start(model: str, precision: str, method: str, targets: str, weights: dict, batch: dict, expected) -> Start:
-    import torch
-
+def _weights_pct(adapted, weights: dict, unscaled: bool = False) -> float:
     from asum_lib.models.loading import dequantised
-    from asum_lib.training.adapters import MODULES, adapter_of, attach
 
-    family = "whisper" if model in SPEECH else model.partition(" ")[0]
-    adapter = adapter_of(method.partition(",")[0], 8 if model in SPEECH else RANK, MODULES[family][targets])
-    torch.manual_seed(0)
-    adapted = attach(_loaded(model, precision).model, adapter, total_steps=1)
     off = norm = 0.0
-    with torch.no_grad():
-        for name, layer in adapted.named_modules():
-            if not len(getattr(layer, "lora_A", ())):
-                continue
-            if method == UNSCALED:
-                layer.lora_B["default"].weight.mul_(layer.scaling["default"])
+    for name, layer in adapted.named_modules():
+        if len(getattr(layer, "lora_A", ())):
             original = weights[name.removeprefix("base_model.model.")]
-            off += float((dequantised(layer.get_base_layer()) + layer.get_delta_weight("default") - original).square().sum())
+            added = layer.get_delta_weight("default").detach() * (layer.scaling["default"] if unscaled else 1)
+            off += float((dequantised(layer.get_base_layer()) + added - original).square().sum())
             norm += float(original.square().sum())
-    logits = _logits(adapted, batch)
-    outputs_pct = 100 * float((logits - expected).norm() / expected.norm())
-    agreement_pct = 100 * float((logits.argmax(-1) == expected.argmax(-1)).float().mean())
-    return Start(model, precision, method, targets, 100 * (off / norm) ** 0.5, outputs_pct, agreement_pct)
+    return 100 * (off / norm) ** 0.5
 
 
 def _loaded(model: str, precision: str):

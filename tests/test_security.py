@@ -274,6 +274,7 @@ CHOSEN = [  # records that the pages are made of, few of each kind
     "mini/rouge_rates/*/t5*-lora-*",
     "paper/memory/whisper-small*",
     "paper/format_check*/*",
+    "paper/rouge_ami/*",
 ]
 LOOKED_UP = ("operators",)  # of bench.json, by code
 NAMED = {  # what of a cell can be a name that someone else chose, and in which tables
@@ -282,6 +283,8 @@ NAMED = {  # what of a cell can be a name that someone else chose, and in which 
     "mini/rouge_wikihow": ("corpus", "precision"),
     "paper/memory": ("model", "size"),
     "paper/format_check_voxpopuli-dev": ("model", "precision"),
+    "paper/format_check_long_text": ("model", "document"),
+    "paper/rouge_ami": ("model",),
 }
 
 
@@ -427,6 +430,8 @@ SHOW = {  # functions that must have shown an evil text, escaped: else this test
     "render_rouge.row_table",
     "render_rouge.sample_rows",
     "render_rouge.samples",
+    "render_speech.long_text_table",
+    "render_speech.meetings_table",
 }
 
 

@@ -52,7 +52,7 @@ def measured_tables(results: Path = RESULTS) -> object:
     folders = sorted(path.name for path in (Path(results) / "paper").glob("*") if path.is_dir() and not path.name.startswith((FORMAT_CHECK, MEMORY)))
     parts = []
     for name in folders:
-        if not any(record.cell["model"].startswith("whisper") for _, record in records.load(results, "paper", name)):
+        if not any(map(_is_speech, records.load(results, "paper", name))):
             continue
         rows = [row for row in tables.rows(name, "paper", results) if row["records"]]
         if rows:
@@ -109,7 +109,7 @@ def hyper_parameters() -> object:
 def format_check(results: Path = RESULTS) -> object:
     """Whisper's runs on random weights: what was read and how fast. Their WER means nothing, and is not shown."""
     folders = sorted((Path(results) / "paper").glob(f"{FORMAT_CHECK}*"))
-    found = [entry for folder in folders for entry in records.load(results, "paper", folder.name) if entry[1].cell["model"].startswith("whisper")]
+    found = [entry for folder in folders for entry in records.load(results, "paper", folder.name) if _is_speech(entry)]
     if not found:
         return _html("<p>No record of this yet.</p>")
     lines = []
@@ -272,6 +272,11 @@ def bench_row(results: Path = RESULTS) -> object:
 def _bench(results: Path) -> dict | None:
     path = Path(results) / "bench.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _is_speech(entry: tuple[Path, records.Record]) -> bool:
+    """Whether a record is of a recogniser: those of texts have their own pages."""
+    return "rate" in entry[1].cell
 
 
 def _badge(word: str, colours: dict[str, str]) -> str:

@@ -176,3 +176,37 @@ def test_the_shipped_text_models_are_small_and_complete():
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(files)
         total += sum(files.values())
     assert total < 20e6
+
+
+def extracted(tmp_path, system):
+    """What a system takes of one document of six sentences, whose reference has five words."""
+    path = tmp_path / "own.jsonl"
+    text = "Good morning. We paint the wall red. Yes. The wall is red and dry. Fine. We paint it."
+    path.write_text(json.dumps({"id": "a", "document": text, "summary": "The wall is painted red."}) + "\n")
+    row = peft_rouge.measure({"corpus": str(path), "language": "en", "model": system, "scale": "paper", "results_dir": str(tmp_path / system)})
+    return records.read_samples(row.paths[0])[0]["summary"], row
+
+
+@pytest.mark.parametrize(
+    ("system", "summary"),
+    [
+        ("lead3", "Good morning. We paint the wall red. Yes."),
+        ("lead-length", "Good morning. We paint the wall red."),  # 2 words are too few, 7 are enough
+        ("textrank-length", "We paint the wall red."),
+        ("oracle-length", "The wall is red and dry."),
+    ],
+)
+def test_systems_to_the_references_length_take_sentences_until_they_have_its_words(tmp_path, system, summary):
+    found, row = extracted(tmp_path, system)
+    assert found == summary
+    assert row.paths[0].name == f"{system}-s0.json" and row.records[0].table == "rouge_own"
+    assert row.records[0].config["sentences"] == (3 if system == "lead3" else None)
+
+
+def test_a_record_without_its_texts_is_held_by_its_scores(tmp_path):
+    row = extracted(tmp_path, "lead3")[1]
+    path, record = row.paths[0], row.records[0]
+    record = records.write(record, path, [sample | {"reference": None, "summary": None} for sample in records.samples_of(record, path)])
+    assert verify.rescore(path, record) is None
+    wrong = replace(record.metrics["rouge1"], value=record.metrics["rouge1"].value + 1)
+    assert "from its documents" in verify.rescore(path, replace(record, metrics=record.metrics | {"rouge1": wrong}))

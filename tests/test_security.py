@@ -418,6 +418,8 @@ SHOW = {  # functions that must have shown an evil text, escaped: else this test
     "render_memory.row_table",
     "render_ledger.claims_overview",
     "render_ledger.file_evidence",
+    "render_loftq.rouge_table",
+    "render_loftq.wer_table",
     "render_paper.bench_machine",
     "render_paper.bench_row",
     "render_paper.bench_transcription",

@@ -210,3 +210,38 @@ def test_a_record_without_its_texts_is_held_by_its_scores(tmp_path):
     assert verify.rescore(path, record) is None
     wrong = replace(record.metrics["rouge1"], value=record.metrics["rouge1"].value + 1)
     assert "from its documents" in verify.rescore(path, replace(record, metrics=record.metrics | {"rouge1": wrong}))
+
+
+def test_meetings_are_read_to_their_end_at_scale_paper(real_data, real_t5, tmp_path, monkeypatch):
+    """Three parts are read, and five tokens are written of each."""
+    from asum_lib.corpora import texts
+
+    meeting = json.loads((real_data / "ami-meetings" / "meetings.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    path = tmp_path / "meetings.jsonl"
+    path.write_text(json.dumps(meeting | {"document": meeting["document"][:6_000]}) + "\n")
+    monkeypatch.setenv("ASUM_AMI", str(path))
+    monkeypatch.setitem(text_run.DECODING, "paper", replace(text_run.DECODING["paper"], beams=1, max_new_tokens=5))
+    said = []
+    cell = make_text_cell("ami", "t5", scale="paper", size=real_t5.name, format_check=True)
+    texts.load_texts.cache_clear()
+    ((_, record),) = text_run.run_text_cells([cell], checkpoint=str(real_t5), results=tmp_path / "r", progress=said.append)
+    texts.load_texts.cache_clear()
+    assert (record.status, record.table, record.config["in_parts"]) == ("ok", "format_check_ami", {"rounds": 1})
+    assert "3 of 3 parts summarised" in said
+    assert record.metrics["length"].value > 5  # words of three parts, where one writes five tokens
+
+
+def test_how2s_text_goes_through_and_waits_for_its_calibration(tmp_path, monkeypatch):
+    from asum_lib.corpora import texts
+    from asum_lib.study import text_calibration
+
+    folder = tmp_path / "sum_devtest"
+    folder.mkdir()
+    (folder / "tran.tok.txt").write_text("vid1 hi . today we boil water .\n")
+    (folder / "desc.tok.txt").write_text("vid1 learn to boil water .\n")
+    monkeypatch.setenv("ASUM_HOW2_SUMMARIES", str(tmp_path))
+    texts.load_texts.cache_clear()
+    row = peft_rouge.measure({"corpus": "how2-text", "model": "lead3", "scale": "paper", "results_dir": str(tmp_path / "r")})
+    texts.load_texts.cache_clear()
+    assert (row.records[0].table, row.records[0].metrics["rouge1"].n) == ("rouge_how2-text", 1)
+    assert text_calibration.caveat("how2-text", tmp_path / "r").startswith("not calibrated (not measured")

@@ -6,7 +6,7 @@ scale `paper` at most an epoch of its training.
 
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from asum_lib.corpora import texts
 from asum_lib.errors import InputError
 from asum_lib.measure import rouge
 from asum_lib.models import summarize
+from asum_lib.models.long_text import summarize_long
 from asum_lib.paths import RESULTS, cache
 from asum_lib.study import records
 from asum_lib.study.cells import LOFTQ
@@ -42,6 +43,7 @@ DECODING = {
 PAPER_LEARNING_RATE = {"full": 5e-5, "lora": 5e-4, "adalora": 1e-3, "adalora-inactive": 1e-3, "loftq": 5e-4, "loftq-5": 5e-4}
 REPOSITORIES = {"t5": "google-t5/t5-base", "mbart": "facebook/mbart-large-50"}
 EXTRACTIVE_SENTENCES = {"en": 5, "ru": 3}  # of TextRank, and the most of the oracle
+IN_PARTS = {"ami": {"rounds": 1}}  # corpora whose documents are far longer than a model reads: how `summarize_long` reads them to the end
 
 
 @dataclass
@@ -168,6 +170,8 @@ def _resolve(cell: TextCell, work: _Work) -> tuple[dict, str]:
         "decoding": asdict(DECODING[cell.scale]),
         "language": work.language,
     }
+    if cell.corpus in IN_PARTS:
+        config["in_parts"] = IN_PARTS[cell.corpus]
     if work.note:
         config["checkpoint_note"] = work.note
     data = {cell.split: _scored(cell, work).fingerprint}
@@ -339,9 +343,12 @@ def _write(cell: TextCell, work: _Work, corpus: texts.TextCorpus, resume, progre
         model, history, train_s, about = _train(cell, work, loaded, resume, progress)
         execution |= about
     start = clock()
-    decoding = DECODING[cell.scale]
-    sources = summarize.encode(loaded.tokenizer, loaded.family, [document.text for document in corpus.documents], decoding.max_source_tokens)
-    written = summarize.summarize(model, loaded.tokenizer, sources, work.language, decoding)
+    decoding, given = DECODING[cell.scale], [document.text for document in corpus.documents]
+    if cell.corpus in IN_PARTS:
+        written = [one.text for one in summarize_long(replace(loaded, model=model), given, decoding, **IN_PARTS[cell.corpus], progress=progress)]
+    else:
+        sources = summarize.encode(loaded.tokenizer, loaded.family, given, decoding.max_source_tokens)
+        written = summarize.summarize(model, loaded.tokenizer, sources, work.language, decoding)
     evaluate_s = clock() - start
     total, trainable = parameter_counts(model)
     params = {"total": total, "trainable": trainable, "kept_rank_mean": kept_rank_mean(model)}

@@ -19,11 +19,11 @@ FORMATS = ("md", "json", "csv")
 
 def names(scale: str = "mini") -> list[str]:
     """The tables of a scale. That of memory is of the real sizes, so of scale paper, and is the same whichever scale is asked for."""
-    from asum_lib.study import corpora_table, learning_rates, tables, text_tables
+    from asum_lib.study import corpora_table, learning_rates, tables, talk_cells, text_tables
 
     grids = tables.GRIDS[choose("scale", scale, SCALES)]
-    found = [*grids, corpora_table.TABLE, learning_rates.LEARNING_RATES, *text_tables.table_names(scale), MEMORY]
-    planned_at_mini = (learning_rates.LEARNING_RATES, text_tables.RATES_TABLE)
+    found = [*grids, corpora_table.TABLE, learning_rates.LEARNING_RATES, *text_tables.table_names(scale), *talk_cells.TABLES, MEMORY]
+    planned_at_mini = (learning_rates.LEARNING_RATES, text_tables.RATES_TABLE, *talk_cells.TABLES)
     return [name for name in dict.fromkeys(found) if scale == "mini" or name not in planned_at_mini]
 
 
@@ -103,14 +103,14 @@ def _said(row: dict, key: str) -> str:
 
 def _module(name: str, scale: str | None):
     """(module, its rows as a function of the results' folder) of a table."""
-    from asum_lib.study import corpora_table, learning_rates, memory_table, tables, text_tables
+    from asum_lib.study import corpora_table, learning_rates, memory_table, tables, talk_cells, talk_tables, text_tables
 
     if name == MEMORY:
         memory_table.scale_of(scale)
         return memory_table, memory_table.rows
     scale = choose("scale", scale or "mini", SCALES)
     modules = {corpora_table.TABLE: corpora_table, learning_rates.LEARNING_RATES: learning_rates}
-    modules |= dict.fromkeys(text_tables.table_names(scale), text_tables)
+    modules |= dict.fromkeys(text_tables.table_names(scale), text_tables) | dict.fromkeys(talk_cells.TABLES, talk_tables)
     module = modules.get(name, text_tables if name.startswith("rouge_") else tables)
     return module, lambda results: module.rows(name, scale, results)
 

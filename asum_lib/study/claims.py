@@ -32,7 +32,7 @@ from asum_lib import papers
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
-from asum_lib.study import memory_claims, own_claims, records, rules, tables, text_claims, text_tables
+from asum_lib.study import memory_claims, own_claims, records, rules, tables, talk_claims, text_claims, text_tables
 from asum_lib.study.cells import SCALES
 from asum_lib.study.tables import Row
 from asum_lib.study.verdicts import EXPECTATIONS, Part, corrected, decide, evidence
@@ -153,7 +153,11 @@ BOTH = "comparisons_of_both"
 def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[Row]]) -> tuple[str, str, list[dict]]:
     rule = claim["rule"]
     if (
-        choose(f"kind of rule of {claim['id']}", rule["kind"], [*KINDS, BOTH, *memory_claims.KINDS, *text_claims.KINDS, "not_testable"])
+        choose(
+            f"kind of rule of {claim['id']}",
+            rule["kind"],
+            [*KINDS, BOTH, *memory_claims.KINDS, *text_claims.KINDS, *talk_claims.KINDS, "not_testable"],
+        )
         == "not_testable"
     ):
         return "not testable", f"no table yet: {rule['until']}", []
@@ -163,6 +167,8 @@ def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[
         return "not testable", f"scale {scale} cannot decide it: it needs {claim['scale']}", []
     if rule["kind"] in text_claims.KINDS:
         return text_claims.judge(rule, scale, results)
+    if rule["kind"] in talk_claims.KINDS:
+        return talk_claims.judge(rule, scale, results)
     if rule["kind"] == BOTH:
         return _judge_both(claim, scale, results, gathered)
     table = rule["table"]

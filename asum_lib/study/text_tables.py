@@ -35,6 +35,7 @@ class Measure:
     better: str
 
 
+COSTS = {"ms": "ms", "weights_kb": "kB", "peak_kb": "kB"}  # what a talk takes end to end and in the cascade
 MEASURES = {
     **{kind: Measure(kind, 1.0, "ROUGE x 100", "higher") for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum")},
     "rouge1_default": Measure("rouge1_default", 1.0, "ROUGE x 100", "higher"),  # Russian under the English tokenizer: a trap on purpose
@@ -42,6 +43,10 @@ MEASURES = {
     "made_up": Measure("made_up", 1.0, "facts in 100 summaries", "lower"),
     "novelty": Measure("novelty", 1.0, "% of bigrams", "neither"),
     "length": Measure("words", 100.0, "words", "neither"),
+    # of speech alone
+    "step_right": Measure("step_right", 1.0, "% of summaries", "higher"),
+    "wer_pct": Measure("asr_errors", "asr_words", "%", "lower"),
+    **{f"{system}_{name}": Measure(f"{system}_{name}", 100.0, unit, "lower") for name, unit in COSTS.items() for system in ("e2e", "cascade")},
 }
 COLUMNS = "corpus,model,precision,method,rank,modules,metric,value (95 % interval),seeds,paper,kept rank,trained,kept,status".split(",")
 CORPUS_METRICS = ("chrf", "bleu")

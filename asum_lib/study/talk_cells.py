@@ -1,0 +1,102 @@
+"""A cell of the tables on speech summarisation: a system, what it hears with, and the talks it is tried on. As `cells` is for speech.
+
+- `e2e`: systems on `howto-talks`: the upper bound that reads what was really said, what needs no model, the cascade by size and
+  precision of its Whisper, the end-to-end model.
+- `prosody`: the controlled test on `howto-stress` and, without the stress, `howto-flat`.
+- `e2e_cost`: cascade and end-to-end model in one process, in turn: time, weights, memory.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from asum_lib.corpora.talks import CORPORA
+from asum_lib.errors import InputError, choose
+from asum_lib.study.cells import SIZES
+
+E2E, PROSODY, COST = "e2e", "prosody", "e2e_cost"
+TABLES = (E2E, PROSODY, COST)
+UNTRAINED = ("chance", "lead3", "textrank", "oracle")  # take a summary of another talk, or sentences of what was really said
+SYSTEMS = (*UNTRAINED, "reference", "cascade", "e2e")
+SEEDS = (0, 1, 2)
+SIZE = "medium"  # of the Whisper that both systems hear with where one size is enough: the paper's best for its memory
+HEARERS = (
+    ("fp32", "none"),
+    ("int8", "none"),
+    ("int4", "none"),
+    ("fp4", "none"),
+    ("int8", "adalora"),
+)  # precision and method of the cascade's Whisper
+
+
+@dataclass(frozen=True)
+class TalkCell:
+    table: str
+    scale: str
+    system: str
+    asr: str | None  # size of the Whisper that hears; None where the words are given
+    precision: str | None
+    method: str | None  # how that Whisper was adapted
+    corpus: str
+    trained_on: str | None  # corpus of talks that the summariser learnt from, its source domain included; None where nothing is trained
+    split: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """File name without suffix, e.g. `cascade-medium-int8-adalora-s0`; the corpus is named where a table has several."""
+        parts = [self.system, self.asr, self.precision, self.method, None if self.table == E2E else self.corpus]
+        return "-".join([*filter(None, parts), f"s{self.seed}"])
+
+    def path(self, results: Path) -> Path:
+        """`results/<scale>/<table>/<name>.json`."""
+        return Path(results) / self.scale / self.table / f"{self.name}.json"
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+IDENTITY = tuple(field.name for field in fields(TalkCell) if field.name not in ("table", "scale", "seed"))
+
+
+def make_talk_cell(
+    system: str,
+    asr: str = SIZE,
+    precision: str = "int8",
+    method: str = "adalora",
+    *,
+    table: str = E2E,
+    corpus: str = "howto-talks",
+    seed: int = 0,
+    split: str = "test",
+) -> TalkCell:
+    """Validate and resolve one cell of scale mini; raises `InputError`. What hears nothing has no size, what trains nothing no seed."""
+    choose("table", table, TABLES)
+    choose("system", system, (*SYSTEMS, "both") if table == COST else SYSTEMS)
+    choose("corpus of talks", corpus, CORPORA)
+    choose("asr", asr, SIZES)
+    if (precision, method) not in HEARERS:
+        raise InputError(f"precision {precision!r} with method {method!r}: choose from {', '.join(' '.join(pair) for pair in HEARERS)}")
+    if system in ("e2e", "both") and (asr, precision, method) != (SIZE, "int8", "adalora"):
+        raise InputError(
+            f"system {system!r} with a Whisper {asr} at {precision} with method {method}: the end-to-end model hears with {SIZE} int8 adalora"
+        )
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise InputError(f"seed {seed!r} is not a whole number of 0 or more")
+    hears, trained = system in ("cascade", "e2e", "both"), system not in UNTRAINED
+    heard = (asr, precision, method) if hears else (None, None, None)
+    trained_on = {"howto-flat": "howto-stress"}.get(corpus, corpus)
+    return TalkCell(table, "mini", system, *heard, corpus, trained_on if trained else None, split, seed if trained else 0)
+
+
+def planned_talks(table: str) -> list[TalkCell]:
+    """Every cell of the grid of a table, seeds included."""
+    choose("table", table, TABLES)
+    if table == COST:
+        return [make_talk_cell("both", table=COST, seed=seed) for seed in SEEDS]
+    if table == PROSODY:
+        corpora, systems = ("howto-stress", "howto-flat"), ("reference", "cascade", "e2e")
+        return [make_talk_cell(system, table=PROSODY, corpus=corpus, seed=seed) for corpus in corpora for system in systems for seed in SEEDS]
+    cells = [make_talk_cell(system) for system in UNTRAINED]
+    cells += [make_talk_cell("reference", seed=seed) for seed in SEEDS]
+    cells += [make_talk_cell("cascade", size, *hearer, seed=seed) for size in SIZES for hearer in HEARERS for seed in SEEDS]
+    return cells + [make_talk_cell("e2e", seed=seed) for seed in SEEDS]

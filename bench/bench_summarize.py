@@ -1,0 +1,98 @@
+"""What `asum summarize` takes on this machine: from a cold start on a talk of a minute, and on recordings of ten minutes and three hours.
+
+    python bench/bench_summarize.py
+
+Each is a process of its own, started as a person starts it, so that imports and loading count; the wall time is taken outside. The
+recordings are generated talks of the test split of `howto-talks`, joined until they are long enough, one after the other and over again.
+Peak memory is the process's own (`VmHWM`), read at its end. Prints the figures and writes `results/summarize.json`, which the book shows.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import soundfile
+
+from asum_lib.corpora.audio import samples_of
+from asum_lib.corpora.speech import SAMPLE_RATE_HZ
+from asum_lib.corpora.talks import load_talks
+from asum_lib.paths import RESULTS
+from asum_lib.study import records
+
+SYSTEMS = ({"system": "cascade", "precision": "int8"}, {"system": "cascade", "precision": "fp32"})
+LENGTHS_S = {"a minute": 60, "ten minutes": 600, "three hours": 10_800}
+ROUNDS = {"a minute": 5, "ten minutes": 1, "three hours": 1}
+PROVENANCE = ("git_commit", "git_dirty", "packages", "python", "cpu", "accelerator", "finished_at")
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--system", action="append", help="one system only, such as cascade; repeatable (default: all)")
+    parser.add_argument("--out", default=str(RESULTS / "summarize.json"), help="where the figures go")
+    options = parser.parse_args(arguments)
+    chosen = [system for system in SYSTEMS if options.system is None or system["system"] in options.system]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, length_s in LENGTHS_S.items():
+            path = joined(Path(folder) / "recording.wav", length_s)
+            for system in chosen if name == "a minute" else chosen[:1]:
+                rows.append(measure(path, name, system, ROUNDS[name]))
+                print(as_text(rows[-1]))
+    made = records.provenance("python bench/bench_summarize.py", None, records.now())
+    report = {"rows": rows, "cores": os.cpu_count(), "provenance": {key: made[key] for key in PROVENANCE}}
+    Path(options.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def joined(path: Path, length_s: float) -> Path:
+    """A recording of at least `length_s`: talks of the test split, whole, in order, over again."""
+    talks = load_talks("howto-talks", "test").talks
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE_HZ, 1) as file:
+        number = 0
+        while file.frames < length_s * SAMPLE_RATE_HZ:
+            for block in samples_of(talks[number % len(talks)].audio):
+                file.write(block)
+            number += 1
+    return path
+
+
+def measure(path: Path, name: str, system: dict, rounds: int) -> dict:
+    """Wall times and what the command says of itself, of `rounds` processes."""
+    options = [part for key, value in system.items() for part in (f"--{key}", value)]
+    walls, answers = [], []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "asum_lib", "summarize", str(path), "--format", "json", *options], stdout=subprocess.PIPE, text=True, check=True
+        )
+        walls.append(round(time.perf_counter() - start, 3))
+        answers.append(json.loads(done.stdout)[0])
+    middle = answers[walls.index(statistics.median_low(walls))]
+    return {
+        **system,
+        "recording": name,
+        "audio_s": middle["audio_s"],
+        "wall_s": walls,
+        "time_s": middle["time_s"],
+        "memory_bytes": max(answer["memory_bytes"] for answer in answers),
+        "segments": len(middle["segments"]),
+        "summary_words": len(middle["summary"].split()),
+    }
+
+
+def as_text(row: dict) -> str:
+    wall_s = statistics.median(row["wall_s"])
+    return (
+        f"{row['system']} {row['precision']}, {row['recording']} ({row['audio_s']:.0f} s): {wall_s:.1f} s, {row['audio_s'] / wall_s:.1f} times real "
+        f"time, {row['memory_bytes'] / 1e6:.0f} MB, {row['time_s']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

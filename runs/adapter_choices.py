@@ -20,7 +20,7 @@ from asum_lib.training.adapters import MODULES, adapter_of
 from asum_lib.training.finetune import Training
 
 PATH = RESULTS / "adapter_choices.json"
-CANDIDATES = (  # what, method, rank, which modules, learning rate, epochs, copies of each phrase
+CANDIDATES = (  # part, method, rank, which modules, learning rate, epochs, copies of each phrase
     ("summarizer", "full", None, None, 1e-3, 6, None),
     ("summarizer", "full", None, None, 1e-3, 10, None),
     ("summarizer", "adalora", 16, "qkv", 1e-2, 6, None),
@@ -33,7 +33,7 @@ CANDIDATES = (  # what, method, rank, which modules, learning rate, epochs, copi
     ("hearer", "adalora", 16, "all-linear", 1.5e-3, 6, 1),
     ("hearer", "adalora", 16, "all-linear", 1.5e-3, 6, 4),
 )
-NAMES = ("what", "method", "rank", "targets", "learning_rate", "epochs", "copies")
+NAMES = ("part", "method", "rank", "targets", "learning_rate", "epochs", "copies")
 PROVENANCE = ("git_commit", "git_dirty", "packages", "python", "cpu", "threads", "accelerator", "finished_at")
 
 
@@ -43,9 +43,9 @@ def main() -> int:
         named = dict(zip(NAMES, candidate, strict=True))
         if any(all(row[key] == value for key, value in named.items()) for row in report["rows"]):
             continue
-        family = "t5" if named["what"] == "summarizer" else "whisper"
+        family = "t5" if named["part"] == "summarizer" else "whisper"
         adapter = None if named["method"] == "full" else adapter_of(named["method"], named["rank"], MODULES[family][named["targets"]])
-        measured = {"summarizer": _summarizer, "hearer": _hearer}[named["what"]](adapter, named)
+        measured = {"summarizer": _summarizer, "hearer": _hearer}[named["part"]](adapter, named)
         made = records.provenance("python runs/adapter_choices.py", None, records.now())
         report["rows"].append(named | {"seed": 0} | measured | {"provenance": {key: made[key] for key in PROVENANCE}})
         PATH.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

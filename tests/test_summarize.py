@@ -1,0 +1,260 @@
+"""`asum summarize`: what is heard and written of recordings of every kind, and what is said of those that cannot be used."""
+
+import io
+import json
+import re
+import sys
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from asum_lib import cli, recordings, systems
+from asum_lib.corpora.audio import AudioError
+from asum_lib.corpora.say import say
+from asum_lib.corpora.talks import scripts, speak
+from asum_lib.errors import InputError
+from asum_lib.recordings import as_srt, outputs
+from asum_lib.systems import Answer, Clock, Segment, System
+
+SAID = ("welcome back my name is victor and we will dip beeswax tapers", "you will need a copper kettle and a kitchen thermometer")
+
+
+@pytest.fixture(scope="module")
+def cascade() -> System:
+    return systems.load()
+
+
+@pytest.fixture(scope="module")
+def talk() -> np.ndarray:
+    return say(". ".join(SAID), "en-us+f2")
+
+
+@pytest.fixture
+def loaded(cascade, monkeypatch):
+    """Commands take the system that is loaded once for all tests."""
+    monkeypatch.setattr(systems, "load", lambda *given, **more: cascade)
+
+
+def written(path, samples, rate_hz=16_000, **more):
+    soundfile.write(path, samples, rate_hz, **more)
+    return path
+
+
+def summarize(capsys, *arguments):
+    """(status, stdout, stderr) of `asum summarize`."""
+    status = cli.main(["summarize", *map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+def refused(capsys, *arguments) -> str:
+    status, out, err = summarize(capsys, *arguments)
+    assert status == 2 and out == "" and err.count("\n") == 1
+    return err.removeprefix("asum: ").strip()
+
+
+def test_a_talk_is_transcribed_and_summarised_with_times(cascade, talk, tmp_path):
+    answer = cascade(written(tmp_path / "talk.wav", talk))
+    assert tuple(segment.text for segment in answer.segments) == SAID
+    assert "dip beeswax tapers" in answer.summary
+    assert answer.audio_s == pytest.approx(len(talk) / 16_000, abs=1e-3)
+    (first, second) = answer.segments
+    assert 0 < first.start_s < first.end_s < second.start_s < second.end_s < answer.audio_s
+    assert set(answer.time_s) == {"load", "read", "transcribe", "summarize"} and min(answer.time_s.values()) > 0
+    assert answer.memory_bytes > 10**8
+
+
+def test_a_generated_talk_of_the_dev_split_has_its_sentences(cascade, tmp_path):
+    script = scripts("howto-talks", "dev")[0]
+    answer = cascade(written(tmp_path / "talk.wav", speak(script)))
+    assert len(answer.segments) == len(script.takes)
+    assert script.facts[0].value in answer.summary
+
+
+@pytest.mark.parametrize(("name", "rate_hz", "channels"), [("stereo.wav", 44_100, 2), ("talk.ogg", 16_000, 1), ("talk.mp3", 16_000, 1)])
+def test_what_is_heard_does_not_depend_on_the_file(cascade, talk, tmp_path, name, rate_hz, channels):
+    import soxr
+
+    samples = soxr.resample(talk, 16_000, rate_hz)
+    answer = cascade(written(tmp_path / name, np.stack([samples] * channels, axis=1), rate_hz))
+    assert tuple(segment.text for segment in answer.segments) == SAID
+
+
+def test_the_command_prints_transcript_and_summary(loaded, talk, tmp_path, capsys):
+    status, out, err = summarize(capsys, written(tmp_path / "talk.wav", talk))
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{tmp_path / 'talk.wav'} (00:00:{len(talk) // 16_000:02d})"
+    assert re.fullmatch(rf"  \[00:00:00\.\d - 00:00:0\d\.\d\] {SAID[0]}", lines[1])
+    assert lines[3].startswith("Summary: ") and len(lines) == 4
+
+
+def test_json_is_a_list_with_an_object_a_file(loaded, talk, tmp_path, capsys):
+    paths = [written(tmp_path / name, talk) for name in ("a.wav", "b.flac")]
+    status, out, _ = summarize(capsys, *paths, "--format", "json")
+    found = json.loads(out)
+    assert status == 0 and [item["audio"] for item in found] == list(map(str, paths))
+    assert set(found[0]) == {"audio", "system", "summary", "segments", "audio_s", "time_s", "memory_bytes", "error"}
+    assert found[0]["segments"] == found[1]["segments"] and set(found[0]["segments"][0]) == {"start_s", "end_s", "text"}
+    assert found[0]["error"] is None and found[0]["system"] == "cascade"
+
+
+def test_subtitles_are_numbered_and_in_order(loaded, talk, tmp_path, capsys):
+    status, out, _ = summarize(capsys, written(tmp_path / "talk.wav", talk), "--format", "srt")
+    blocks = out.strip().split("\n\n")
+    assert status == 0 and len(blocks) == 2
+    for number, (block, said) in enumerate(zip(blocks, SAID, strict=True), 1):
+        assert re.fullmatch(rf"{number}\n\d\d:\d\d:\d\d,\d\d\d --> \d\d:\d\d:\d\d,\d\d\d\n{said}", block)
+
+
+def test_the_times_of_subtitles_run_over_hours():
+    answer = Answer("a.wav", "cascade", "", (Segment(0.0, 1.5, "one"), Segment(3_661.0004, 3_662.9996, "two")), 3_663.0, {}, None)
+    assert as_srt(answer) == "1\n00:00:00,000 --> 00:00:01,500\none\n\n2\n01:01:01,000 --> 01:01:03,000\ntwo\n"
+
+
+def test_a_folder_is_read_by_name_and_what_is_no_audio_is_said(loaded, talk, tmp_path, capsys):
+    for name in ("b.wav", "a.flac"):
+        written(tmp_path / name, talk)
+    (tmp_path / "notes.txt").write_text("no audio")
+    (tmp_path / ".hidden").write_text("nor this")
+    status, out, err = summarize(capsys, tmp_path, "--format", "json")
+    assert status == 0 and err == f"{tmp_path / 'notes.txt'}: left out, it is no audio\n"
+    assert [item["audio"] for item in json.loads(out)] == [str(tmp_path / "a.flac"), str(tmp_path / "b.wav")]
+
+
+def test_a_broken_file_is_told_the_rest_goes_on_and_the_status_is_1(loaded, talk, tmp_path, capsys):
+    broken = written(tmp_path / "a.wav", talk)
+    broken.write_bytes(broken.read_bytes()[:20_000])
+    whole = written(tmp_path / "b.wav", talk)
+    status, out, err = summarize(capsys, broken, whole, "--format", "json")
+    assert status == 1 and err.startswith(f"asum: {broken}: is broken off") and err.count("\n") == 1
+    first, second = json.loads(out)
+    assert first["summary"] is None and first["error"].startswith(f"{broken}: is broken off") and second["error"] is None
+
+
+def test_silence_is_answered_with_nothing_heard(loaded, tmp_path, capsys):
+    path = written(tmp_path / "silent.wav", np.zeros(80_000))
+    status, out, err = summarize(capsys, path)
+    assert (status, out) == (0, f"{path} (00:00:05)\nSummary: none, nothing was heard\n")
+    assert err == f"{path}: nothing was heard\n"
+    assert summarize(capsys, path, "--format", "srt")[1] == ""
+
+
+def test_files_go_to_a_folder_and_their_paths_to_stdout(loaded, talk, tmp_path, capsys):
+    path = written(tmp_path / "talk.wav", talk)
+    for form, suffix in (("text", "txt"), ("srt", "srt"), ("json", "json")):
+        status, out, _ = summarize(capsys, path, "--format", form, "--out", tmp_path / "out")
+        assert status == 0 and out == f"{tmp_path / 'out' / f'talk.{suffix}'}\n"
+    assert (tmp_path / "out" / "talk.srt").read_text().startswith("1\n00:00:0")
+    assert json.loads((tmp_path / "out" / "talk.json").read_text())[0]["audio"] == str(path)
+
+
+def test_two_recordings_of_one_name_do_not_overwrite_each_other(tmp_path):
+    paths = [tmp_path / "a" / "talk.wav", tmp_path / "a" / "talk.flac", tmp_path / "b" / "talk.wav", tmp_path / "other.wav"]
+    assert [path.name for path in outputs(paths, tmp_path, "srt")] == ["talk.wav.srt", "talk.flac.srt", "talk.wav-2.srt", "other.srt"]
+
+
+def test_a_recording_on_standard_input_is_read(loaded, talk, capsys, monkeypatch):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, talk, 16_000, format="WAV")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(buffer.getvalue())))
+    status, out, _ = summarize(capsys, "-", "--format", "json")
+    assert status == 0 and tuple(segment["text"] for segment in json.loads(out)[0]["segments"]) == SAID
+
+
+def test_an_interrupt_leaves_what_is_done(talk, tmp_path, capsys, monkeypatch, cascade):
+    def interrupted(path, progress):
+        if path.name == "b.wav":
+            raise KeyboardInterrupt
+        return cascade(path, progress)
+
+    monkeypatch.setattr(systems, "load", lambda *given, **more: interrupted)
+    paths = [written(tmp_path / name, talk) for name in ("a.wav", "b.wav")]
+    status, out, err = summarize(capsys, *paths, "--format", "json")
+    assert status == 130 and err == "asum: interrupted\n" and [item["audio"] for item in json.loads(out)] == [str(paths[0])]
+
+
+def test_wrong_use_is_told_in_one_line_before_a_model_is_loaded(talk, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(systems, "_cascade", None)
+    path = written(tmp_path / "talk.wav", talk)
+    (tmp_path / "notes.txt").write_text("no audio")
+    (tmp_path / "empty").mkdir()
+    assert refused(capsys, tmp_path / "nowhere.wav") == f"{tmp_path / 'nowhere.wav'}: no such audio file or folder"
+    assert refused(capsys, tmp_path / "notes.txt") == f"{tmp_path / 'notes.txt'}: is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed"
+    assert refused(capsys, tmp_path / "empty") == f"folder {tmp_path / 'empty'}: no audio file in it"
+    assert refused(capsys, path, "--system", "choir") == "unknown system 'choir': choose from cascade, e2e"
+    assert refused(capsys, path, "--scale", "huge") == "unknown scale 'huge': choose from mini, paper"
+    assert refused(capsys, path, "--format", "xml") == "unknown format 'xml': choose from text, json, srt"
+    assert refused(capsys, path, "--rounds", "0") == "--rounds '0' is not a whole number of 1 or more"
+    other = written(tmp_path / "other.wav", talk)
+    assert refused(capsys, path, other, "--format", "srt").startswith("srt is one recording's, and here are 2")
+
+
+def test_a_model_that_is_not_there_is_told_in_one_line(talk, tmp_path, capsys):
+    path = written(tmp_path / "talk.wav", talk)
+    assert refused(capsys, path, "--asr", "huge").startswith("checkpoint huge: no such folder")
+    assert refused(capsys, path, "--precision", "int3").startswith("unknown precision 'int3'")
+    assert refused(capsys, path, "--summarizer", "tiny").startswith("checkpoint tiny: no such folder")
+
+
+def test_other_models_and_precisions_are_taken(talk, tmp_path):
+    system = systems.load(asr="tiny", summarizer="t5", precision="fp32")
+    assert [segment.text for segment in system(written(tmp_path / "talk.wav", talk)).segments]
+
+
+def test_the_clock_counts_each_second_once(monkeypatch):
+    times = iter([0.0, 1.0, 11.0, 13.0])
+    monkeypatch.setattr(systems.time, "perf_counter", lambda: next(times))
+    clock = Clock()
+    with clock.stage("transcribe"), clock.stage("read"):
+        pass
+    assert clock.time_s == {"transcribe": 3.0, "read": 10.0}
+
+
+def test_a_long_recording_is_read_batch_by_batch(talk, tmp_path):
+    """Half an hour at 16 kHz is 115 MB of samples; what lies in memory is a minute or two and a batch."""
+    path, heard = tmp_path / "long.wav", []
+    with soundfile.SoundFile(path, "w", 16_000, 1) as file:
+        for _ in range(round(1_800 * 16_000 / len(talk))):
+            file.write(talk)
+
+    def write(batches, clock):
+        heard.extend(len(batch) for batch in batches)
+        return "", ()
+
+    told = []
+    tracemalloc.start()
+    answer = System("none", 4.0, False, 32, write)(path, told.append)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answer.audio_s == pytest.approx(1_800, abs=10) and max(heard) == 32 and sum(heard) > 400
+    assert peak_bytes < 40e6
+    assert told == sorted(told) and told[-1] == pytest.approx(answer.audio_s, abs=2)
+
+
+def test_progress_of_a_long_recording_is_said_now_and_then(monkeypatch, tmp_path):
+    path = written(tmp_path / "talk.wav", np.zeros(16_000 * 120))
+    times, said = iter([0.0, 1.0, 6.0, 7.0, 12.0]), []
+    monkeypatch.setattr(recordings.time, "monotonic", lambda: next(times))
+    told = recordings._Progress(path, " (1 of 2)", said.append)
+    for done_s in (10, 60, 70, 120):
+        told(done_s)
+    assert said == [f"{path} (1 of 2): 1.0 min of 2.0 heard, 10 times real time", f"{path} (1 of 2): 2.0 min of 2.0 heard, 10 times real time"]
+
+
+def test_a_fault_further_in_ends_the_file_and_not_the_process(tmp_path, talk):
+    system = System("none", 4.0, False, 4, lambda batches, clock: (str(len(list(batches))), ()))
+    samples = np.concatenate([talk] * 20).astype(np.float32)
+    samples[-1] = np.nan
+    path = written(tmp_path / "nan.wav", samples, subtype="FLOAT")
+    with pytest.raises(AudioError, match="no finite number"):
+        system(path)
+    (outcome,) = recordings.answers(system, [path])
+    assert outcome.answer is None and outcome.error.startswith(str(path))
+
+
+def test_a_system_that_is_not_there_yet_is_said_so():
+    with pytest.raises(InputError, match="unknown system 'choir'"):
+        systems.load("choir")

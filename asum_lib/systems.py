@@ -28,6 +28,7 @@ STAGES = ("load", "read", "transcribe", "summarize")
 ADAPTERS = CHECKPOINTS / "adapters"
 ASR = {"mini": str(ADAPTERS / "whisper-medium-int8-adalora"), "paper": "openai/whisper-small"}
 SUMMARIZER = {"mini": str(ADAPTERS / "t5-talks-adalora"), "paper": "facebook/bart-large-cnn"}
+END_TO_END = ADAPTERS / "e2e-talks"
 BATCH = {"mini": 32, "paper": 4}  # phrases heard at once: what a recording of any length takes in memory beside the models
 
 
@@ -141,17 +142,12 @@ def load(
     return replace(loaded, load_s=clock.time_s["load"])
 
 
-def _cascade(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, rounds: int, batch_size: int) -> System:
-    from asum_lib.models import adapted
+def cascade_of(speech, writer, decoding, batch_size: int, scale: str = "mini", rounds: int = 1) -> System:
+    """The cascade of a loaded Whisper (`models.loading.Speech`) and a loaded text model (`models.summarize.Summarizer`)."""
     from asum_lib.models.long_text import summarize_long
-    from asum_lib.models.summarize import Decoding
     from asum_lib.models.transcribe import transcribe
 
-    speech = adapted.speech(_asr(scale, asr), precision, scale)
-    writer = adapted.summarizer(_summarizer(scale, summarizer), precision, language, scale)
-    decoding = Decoding(batch_size=8) if scale == "mini" else Decoding(batch_size=4, beams=4, max_source_tokens=512, no_repeat_ngram=3)
-    # A mini Whisper writes sentences without a stop. A new line is white space to a model, and an end of a sentence to who cuts long texts.
-    join = (lambda texts: "\n".join(talks.transcript([text]) for text in texts)) if scale == "mini" else " ".join
+    join = talks.transcript if scale == "mini" else " ".join  # a mini Whisper writes sentences without a stop
 
     def write(batches: Iterator[list[Phrase]], clock: Clock) -> tuple[str, tuple[Segment, ...]]:
         segments: list[Segment] = []
@@ -167,13 +163,50 @@ def _cascade(scale: str, precision: str, asr: str | None, summarizer: str | None
             summary = summarize_long(writer, [join([segment.text for segment in segments])], decoding, rounds)[0].text
         return summary, tuple(segments)
 
-    window_s = speech.extractor.n_samples / speech.extractor.sampling_rate
-    return System("cascade", window_s, scale == "paper", batch_size, write)
+    return System("cascade", _window_s(speech.extractor), scale == "paper", batch_size, write)
+
+
+def end_to_end_of(ear, decoding, batch_size: int, scale: str = "mini") -> System:
+    """The end-to-end system of a loaded model (`models.speech_summary.Ear`). A talk of more phrases than it reads at once is summarised in parts."""
+    from asum_lib.models.speech_summary import hear_phrases, parts_of, write
+
+    def write_summary(batches: Iterator[list[Phrase]], clock: Clock) -> tuple[str, tuple[Segment, ...]]:
+        heard = []
+        for batch in batches:
+            with clock.stage("transcribe"):
+                heard.append(hear_phrases(ear, [piece.samples for piece in batch]))
+        if not heard:
+            return "", ()
+        with clock.stage("summarize"):
+            return " ".join(write(ear.model, ear.text, parts_of(ear, heard, decoding.max_source_tokens), decoding)), ()
+
+    return System("e2e", _window_s(ear.extractor), scale == "paper", batch_size, write_summary)
+
+
+def _window_s(extractor) -> float:
+    return extractor.n_samples / extractor.sampling_rate
+
+
+def _cascade(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, rounds: int, batch_size: int) -> System:
+    from asum_lib.models import adapted
+    from asum_lib.models.summarize import Decoding
+
+    speech = adapted.speech(_asr(scale, asr), precision, scale)
+    writer = adapted.summarizer(_summarizer(scale, summarizer), precision, language, scale)
+    decoding = Decoding(batch_size=8) if scale == "mini" else Decoding(batch_size=4, beams=4, max_source_tokens=512, no_repeat_ngram=3)
+    return cascade_of(speech, writer, decoding, batch_size, scale, rounds)
 
 
 def _end_to_end(scale: str, precision: str, asr: str | None, summarizer: str | None, language: str, rounds: int, batch_size: int) -> System:
-    """The seam for the end-to-end system: a `System` whose `write` takes phrases and returns (summary, ())."""
-    raise InputError("system e2e is not built yet: choose cascade")
+    """One folder says what it hears and reads with, so nothing else can be chosen."""
+    from asum_lib.models import speech_summary
+    from asum_lib.models.summarize import Decoding
+
+    if scale != "mini":
+        raise InputError(f"system 'e2e' at scale {scale!r}: no end-to-end model is trained at it, choose scale mini or system cascade")
+    if asr is not None or summarizer is not None:
+        raise InputError("system 'e2e' with --asr or --summarizer: it hears and reads with what it was trained with, leave them out")
+    return end_to_end_of(speech_summary.load(END_TO_END, precision, scale), Decoding(batch_size=8), batch_size)
 
 
 def _asr(scale: str, given: str | None) -> str:

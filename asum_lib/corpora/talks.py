@@ -155,8 +155,8 @@ def speak(script: Script) -> np.ndarray:
 
 
 def transcript(sentences) -> str:
-    """Spoken sentences, or what was heard of them, as one text to read: each ends with a stop."""
-    return " ".join(f"{sentence.strip().rstrip('.')}." for sentence in sentences if sentence.strip())
+    """Spoken sentences, or what was heard of them, as one text to read: each ends with a stop and its line, which is white space to a model."""
+    return "\n".join(f"{sentence.strip().rstrip('.')}." for sentence in sentences if sentence.strip())
 
 
 def lexicon() -> dict[str, dict[str, tuple[str, ...]]]:

@@ -11,18 +11,30 @@ transcript: its prefix, each phrase with a stop behind it, its end token.
 What is trained where is for `training.speech_summary`. This module imports torch: import it where it is used.
 """
 
+import hashlib
+import json
+import time
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from asum_lib.models import summarize
-from asum_lib.models.loading import unpacked
+from asum_lib.corpora.phrases import phrases
+from asum_lib.corpora.speech import SAMPLE_RATE_HZ
+from asum_lib.corpora.talks import Talks
+from asum_lib.errors import InputError
+from asum_lib.models import adapted, summarize
+from asum_lib.models.loading import Speech, unpacked
 from asum_lib.models.transcribe import windows_at_once
 
 STOP = "."
+WINDOWS = 64  # whose log-mel features are computed together
+NOTE = "asum_speech_summary.json"
 
 
 @dataclass(frozen=True)
@@ -63,15 +75,15 @@ class Bridge(nn.Module):
 
 
 class SpeechSummarizer(nn.Module):
-    """`encoder` is Whisper's, frozen; `text` the text model; a batch is phrases of several talks, one after the other.
+    """The bridge and the text model, which learn; the encoder does not and stays outside (`states_of`).
 
-    As the training loop needs it: called with `labels` it gives a loss, and `device` and `config` are the text model's.
+    As the training loop needs it: called with `labels` it gives a loss, and `device` and `config` are the text model's. A batch is the
+    windows of several talks, one after the other.
     """
 
-    def __init__(self, encoder, bridge: Bridge, text, frame: "Frame"):
+    def __init__(self, bridge: Bridge, text, frame: "Frame"):
         super().__init__()
-        self.encoder, self.bridge, self.text, self.frame = encoder, bridge, text, frame
-        self.encoder.requires_grad_(False)
+        self.bridge, self.text, self.frame = bridge, text, frame
 
     @property
     def device(self):
@@ -80,14 +92,6 @@ class SpeechSummarizer(nn.Module):
     @property
     def config(self):
         return self.text.config
-
-    def hear(self, features):
-        """States (windows, positions, heard) of log-mel windows (windows, mel bins, frames), a few at a time."""
-        self.encoder.eval()
-        size = windows_at_once(self.encoder.config, self.device.type)
-        dtype = self.encoder.conv1.weight.dtype
-        with torch.no_grad():
-            return torch.cat([self.encoder(piece.to(self.device, dtype)).last_hidden_state.float() for piece in features.split(size)])
 
     def embeddings(self):
         """Token embeddings as the text model reads them (vocabulary, read); mBART scales them."""
@@ -98,7 +102,7 @@ class SpeechSummarizer(nn.Module):
         """(inputs (talks, longest, read), mask) for the text model, of the states of `counts[i]` windows for talk i."""
         table = self.embeddings()
         logits, beside = self.bridge(states.to(self.device), table)
-        phrases = [compress(*window, table, self.frame.nothing) for window in zip(logits, beside, strict=True)]
+        phrases = compress(logits, beside, table, self.frame.nothing)
         stop, prefix, end = (table[ids] for ids in self.frame.tensors(self.device))
         rows, at = [], 0
         for count in counts:
@@ -110,6 +114,33 @@ class SpeechSummarizer(nn.Module):
     def forward(self, states, counts, labels, use_cache: bool = False):
         inputs, mask = self.read(states, counts.tolist())
         return self.text(inputs_embeds=inputs, attention_mask=mask, labels=labels, use_cache=use_cache)
+
+
+@dataclass(frozen=True)
+class Ear:
+    """An end-to-end summariser: `encoder` hears (frozen), `model` learns, adapted by PEFT after the last step; `text` has the tokenizer."""
+
+    model: object
+    encoder: object
+    extractor: object
+    text: summarize.Summarizer
+
+    @property
+    def model_as_trained(self) -> SpeechSummarizer:
+        """The model itself, whether or not PEFT is around it; the bridge that PEFT trained is in it."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+
+def states_of(encoder, features):
+    """States (windows, positions, heard) that Whisper's encoder makes of log-mel windows (windows, mel bins, frames), a few at a time."""
+    encoder.eval()
+    place = encoder.conv1.weight
+    with torch.inference_mode():
+        parts = [
+            encoder(piece.to(place.device, place.dtype)).last_hidden_state
+            for piece in features.split(windows_at_once(encoder.config, place.device.type))
+        ]
+        return torch.cat(parts).float().clone()
 
 
 @dataclass(frozen=True)
@@ -138,25 +169,61 @@ def phrase_tokens(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return tokenizer(list(texts), add_special_tokens=False).input_ids
 
 
-def compress(logits, beside, embeddings, nothing: int):
-    """Vectors (tokens heard, read) of one window: the states of one token taken together, those of nothing left out.
+def join(speech: Speech, text: summarize.Summarizer, seed: int, **numbers) -> Ear:
+    """A new end-to-end model of an adapted Whisper and an adapted text model, whose adapters are merged where that is exact.
 
-    The states of a run count by how sure they are of its token. Where it ends cannot be learnt from the summary, what it holds can.
+    Of Whisper only the encoder stays. The bridge is random by `seed`.
     """
-    likely = logits.float().softmax(dim=-1)
-    best = likely.argmax(dim=-1)
-    tokens, run = torch.unique_consecutive(best, return_inverse=True)
-    keep = tokens != nothing
-    if not keep.any():
-        return beside.new_zeros(0, beside.shape[1])
-    weight = likely.gather(1, best[:, None]).squeeze(1)
-    share = torch.zeros(len(tokens), len(best), dtype=weight.dtype, device=weight.device)
-    share[run, torch.arange(len(best), device=weight.device)] = weight
-    share = share[keep] / share[keep].sum(dim=1, keepdim=True)
-    words = likely.clone()
-    words[:, nothing] = 0
-    words = words / words.sum(dim=-1, keepdim=True).clamp_min(1e-6)
-    return share.to(beside.dtype) @ (words.to(beside.dtype) @ embeddings + beside)
+    whisper = speech.model.get_base_model() if hasattr(speech.model, "get_base_model") else speech.model
+    written = text.model.merge_and_unload() if hasattr(text.model, "merge_and_unload") else text.model
+    loaded = summarize.Summarizer(written, text.tokenizer, text.family, text.language)
+    torch.manual_seed(seed)
+    bridge = Bridge(shape_of(whisper.model.encoder, written, **numbers))
+    encoder = whisper.model.encoder.requires_grad_(False)
+    return Ear(SpeechSummarizer(bridge, written, frame_of(loaded)), encoder, speech.extractor, loaded)
+
+
+def hear(ear: Ear, talks: Talks, progress: Callable[[str], None] = lambda line: None) -> list:
+    """The states of every talk of a split, cut into phrases as a user's recording is; half precision, for they are many."""
+    window_s = ear.extractor.n_samples / ear.extractor.sampling_rate
+    result, told = [], time.monotonic()
+    for talk in talks.talks:
+        result.append(hear_phrases(ear, [phrase.samples for phrase in phrases(talk.audio, window_s, fill=window_s > 10)]))
+        if time.monotonic() - told > 30:
+            told = time.monotonic()
+            progress(f"{talks.name} {talks.split}: {len(result)} of {len(talks.talks)} talks heard")
+    return result
+
+
+def hear_phrases(ear: Ear, samples: Sequence[np.ndarray]):
+    """States (windows, positions, heard) in half precision of phrases; a talk in which nothing is said is one window of silence."""
+    samples = samples or [np.zeros(SAMPLE_RATE_HZ // 10, np.float32)]
+    parts = []
+    for start in range(0, len(samples), WINDOWS):
+        features = ear.extractor(samples[start : start + WINDOWS], sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
+        parts.append(states_of(ear.encoder, features).half())
+    return torch.cat(parts)
+
+
+def compress(logits, beside, embeddings, nothing: int) -> list:
+    """For each window of logits (windows, positions, vocabulary): vectors (tokens heard, read), the states of a token taken together.
+
+    The states of a run count by how sure they are of its token; those of nothing are left out. Where a run ends cannot be learnt from
+    the summary, what it holds can.
+    """
+    best = logits.argmax(dim=-1)
+    heard = best != nothing
+    begins = heard.clone()
+    begins[:, 1:] &= best[:, 1:] != best[:, :-1]
+    run = begins.flatten().cumsum(0)[heard.flatten()] - 1
+    counts = begins.sum(dim=1).tolist()
+    chosen = logits[heard].float()
+    sure = (chosen.max(dim=-1).values - chosen.logsumexp(dim=-1)).exp()
+    total = sure.new_zeros(sum(counts)).index_add(0, run, sure)
+    words = chosen.index_fill(1, torch.tensor([nothing], device=chosen.device), -torch.inf).softmax(dim=-1).to(beside.dtype)
+    share = (sure / total[run]).to(beside.dtype)[:, None]
+    vectors = beside.new_zeros(sum(counts), beside.shape[-1]).index_add(0, run, share * (words @ embeddings + beside[heard]))
+    return list(vectors.split(counts))
 
 
 def alignment_loss(model: SpeechSummarizer, states, tokens: Sequence[Sequence[int]]):
@@ -200,11 +267,75 @@ def write(
     return [written[item] for item in range(len(states))]
 
 
+def parts_of(ear: Ear, heard: Sequence, most: int) -> list:
+    """The states of a talk's phrases, in batches as they were heard, as parts of which each is read as at most `most` vectors (or is one phrase)."""
+    parts, taken, length = [], [], 0
+    around = len(ear.model_as_trained.frame.prefix) + len(ear.model_as_trained.frame.end)
+    for window, tokens in ((window, tokens) for batch in heard for window, tokens in zip(batch, _lengths(ear, batch), strict=True)):
+        if taken and around + length + tokens > most:
+            parts.append(torch.stack(taken))
+            taken, length = [], 0
+        taken.append(window)
+        length += tokens
+    return [*parts, torch.stack(taken)]
+
+
+def _lengths(ear: Ear, states) -> list[int]:
+    """Vectors that each window is read as, its stop included."""
+    model = ear.model_as_trained
+    return [len(tokens) + len(model.frame.stop) for tokens in heard_tokens(model, states.float())]
+
+
+def save(ear: Ear, folder: Path, *, hearer: str, summarizer: str, precision: str, what: str, training: dict) -> Path:
+    """Write what the last step trained (bridge and adapter) into `folder`; `hearer` and `summarizer` are adapters beside it, by name."""
+    adapted.prune(ear.model)
+    ear.model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / adapted.MODEL_CARD).unlink(missing_ok=True)
+    config = json.loads((folder / adapted.CONFIG).read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])  # a set: another order each time
+    sha256 = {name: file_sha256(folder.parent / name / adapted.WEIGHTS) for name in (hearer, summarizer)}
+    note = {"hearer": hearer, "summarizer": summarizer, "sha256": sha256, "precision": precision, "inner": ear.model_as_trained.bridge.shape.inner}
+    for name, value in ((adapted.CONFIG, config), (NOTE, note | {"what": what, "training": training})):
+        (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return folder
+
+
+def load(folder: Path, precision: str, scale: str = "paper") -> Ear:
+    """The end-to-end model in `folder`, hearing at `precision`; raises `InputError` in one line where it or what it stands on is not whole."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    for name in (NOTE, adapted.CONFIG, adapted.WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"end-to-end model {folder}: no {name}: {NOTE}, {adapted.CONFIG} and {adapted.WEIGHTS} must be there, as asum saves them"
+            )
+    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    for name, sha256 in note["sha256"].items():
+        if file_sha256(folder.parent / name / adapted.WEIGHTS) != sha256:
+            raise InputError(
+                f"end-to-end model {folder}: it was trained on another {name} than the one beside it: make it anew with `asum adapt {folder.name}`"
+            )
+    speech = adapted.speech(str(folder.parent / note["hearer"]), precision, scale)
+    text = adapted.summarizer(str(folder.parent / note["summarizer"]), "fp32", "en", scale)
+    ear = join(speech, text, 0, inner=note["inner"])
+    try:
+        with warnings.catch_warnings():  # as in `adapted.put_on`
+            warnings.filterwarnings("ignore", message="The following rank_pattern keys")
+            model = PeftModel.from_pretrained(ear.model, str(folder), torch_device=str(ear.model.device))
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"end-to-end model {folder}: cannot be read ({' '.join(str(error).split())[:200]}): copy it anew") from error
+    adapted.fix_divisors(model)
+    return replace(ear, model=model.eval())
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file; `InputError` where there is none."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def shape_of(encoder, text, **numbers) -> Shape:
     """The shape of a bridge between two models."""
     return Shape(encoder.config.d_model, text.config.d_model, text.get_input_embeddings().num_embeddings, **numbers)
-
-
-def described(shape: Shape) -> dict:
-    """A shape as a record or a folder keeps it."""
-    return asdict(shape)

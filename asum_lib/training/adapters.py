@@ -10,6 +10,7 @@ task type, as in PEFT's own Whisper example, never calls. What is measured is Ad
 LoftQ is LoRA that begins elsewhere: see `loftq`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asum_lib.errors import InputError
@@ -65,13 +66,13 @@ def adapter_of(method: str, rank: int | None, target_modules: tuple[str, ...] = 
     return None
 
 
-def attach(model, adapter: Adapter, total_steps: int):
-    """The PEFT model that trains `adapter` on top of the frozen `model`."""
+def attach(model, adapter: Adapter, total_steps: int, also: Sequence[str] = ()):
+    """The PEFT model that trains `adapter` on top of the frozen `model`, and the modules named `also` as a whole."""
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
     modules = list(adapter.target_modules)
     if adapter.method == "lora" or isinstance(adapter, LoftQAdapter):
-        adapted = get_peft_model(model, LoraConfig(r=adapter.r, lora_alpha=adapter.alpha, target_modules=modules))
+        adapted = get_peft_model(model, LoraConfig(r=adapter.r, lora_alpha=adapter.alpha, target_modules=modules, modules_to_save=list(also) or None))
         if isinstance(adapter, LoftQAdapter):
             loftq.start(adapted, adapter.iterations)
         return adapted
@@ -87,6 +88,7 @@ def attach(model, adapter: Adapter, total_steps: int):
         tfinal=final_steps,
         deltaT=1,
         total_step=total_steps,
+        modules_to_save=list(also) or None,
     )
     adapted = get_peft_model(model, config)
     fix_divisors(adapted)

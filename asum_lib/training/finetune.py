@@ -8,7 +8,7 @@ leaves to others: where the model comes from (models.loading), what a cell is (s
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -78,10 +78,12 @@ def finetune(
     progress: Callable[[str], None] = lambda line: None,
     execution: Execution = Execution(),
     resume: Resume | None = None,
+    also: Sequence[str] = (),
 ) -> tuple[object, list[dict]]:
     """Train and return (model, history). `evaluate(model)` gives the entries of each epoch's row, epoch 0 before training.
 
     `loaded` holds the `model`; `train` gives its batches by `train.examples(loaded)`, as `Split` does for speech.
+    `also` names modules that are trained whole beside an adapter.
     Weights and data order depend on `seed` alone; dtype, device, thread count and `execution` still move the last digits.
     With several processes each trains on its share of every batch, all hold the same weights, and each calls `evaluate`.
     With `resume` the state is saved before each evaluation and every `save_every_s`, and a run that finds its own state
@@ -98,7 +100,7 @@ def finetune(
 
     torch.manual_seed(seed)
     steps = training.epochs * -(-len(examples.tokens) // training.batch_size)
-    model = attach(loaded.model, adapter, steps) if adapter else train_whole(loaded.model)
+    model = attach(loaded.model, adapter, steps, also) if adapter else train_whole(loaded.model)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # one parameter at a time: on a GPU all at once would take temporaries as large as the weights
     optimizer = torch.optim.AdamW(trainable, lr=training.learning_rate, weight_decay=training.weight_decay, foreach=False)

@@ -11,23 +11,22 @@ The encoder does not change after the first step, so its states are computed onc
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from asum_lib.corpora import load_corpus
-from asum_lib.corpora.features import log_mel
-from asum_lib.corpora.phrases import phrases
-from asum_lib.corpora.speech import SAMPLE_RATE_HZ
-from asum_lib.corpora.talks import Talks
-from asum_lib.models import loading, summarize
-from asum_lib.models.speech_summary import Bridge, SpeechSummarizer, alignment_loss, frame_of, heard_tokens, phrase_tokens, shape_of
+from asum_lib.corpora import talks
+from asum_lib.measure import rouge, wer
+from asum_lib.models import summarize
+from asum_lib.models.speech_summary import WINDOWS, Ear, alignment_loss, hear, heard_tokens, phrase_tokens, write
+from asum_lib.training.adapters import MODULES, Adapter, adapter_of
 from asum_lib.training.batches import Examples
+from asum_lib.training.finetune import Training, finetune
+from asum_lib.training.text_examples import mean_loss
 
 Progress = Callable[[str], None]
-WINDOWS = 64  # whose log-mel features are computed together
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,23 @@ class Alignment:
     """How the bridge learns to hear: AdamW, one-cycle. The few phrases of the target are shown `target_times` as often."""
 
     learning_rate: float = 2e-3
-    steps: int = 3_000
+    steps: int = 2_000
     batch_size: int = 32
     target_times: int = 8
-    corpora: tuple[str, str] = ("howto-source", "howto")  # source, target; utterances with transcripts
+    corpora: tuple[str, str] = ("howto-talks-source", "howto-talks")  # source, target; talks whose phrases are known
 
 
 @dataclass(frozen=True)
-class Ear:
-    """A model between its steps, with what it needs to read and write: `text` is the loaded text model, `speech` the loaded Whisper."""
+class Recipe:
+    """How the end-to-end model is made of an adapted Whisper and an adapted text model; the choices were made on dev."""
 
-    model: SpeechSummarizer
-    speech: loading.Speech
-    text: summarize.Summarizer
+    alignment: Alignment
+    inner: int  # width within the bridge: with it the bridge is smaller than the decoder of mini Whisper medium at int8, which it replaces
+    adapter: Adapter  # of the text model, in the last step
+    training: Training  # of the last step
+
+
+RECIPE = Recipe(Alignment(), 128, adapter_of("adalora", 16, MODULES["t5"]["all-linear"]), Training(3e-3, epochs=3, batch_size=16))
 
 
 @dataclass(frozen=True)
@@ -71,63 +74,42 @@ def collate(states, targets, items: np.ndarray) -> dict:
     return {"states": torch.cat(chosen).float(), "counts": torch.tensor([len(windows) for windows in chosen]), "labels": labels}
 
 
-def join(speech: loading.Speech, text: summarize.Summarizer, seed: int, **numbers) -> Ear:
-    """A new end-to-end model of an adapted Whisper and an adapted text model, whose adapters are merged where that is exact.
+def aligned(ear: Ear, seed: int, training: Alignment, progress: Progress = lambda line: None) -> list[dict]:
+    """Teach the bridge of `ear` to hear, on the phrases of `training.corpora`; returns `align`'s rows."""
+    source, target = training.corpora
+    parts = [(source, "train"), (target, "train"), (target, "dev")]
+    found = [phrases_of(hear(ear, talks.load_talks(*part, progress), progress), *part, ear.text.tokenizer) for part in parts]
+    return align(ear, *found, training, seed, progress)
 
-    Of Whisper only the encoder stays. The bridge is random by `seed`.
+
+def end_to_end(ear: Ear, corpus: str, seed: int, recipe: Recipe, progress: Progress = lambda line: None) -> tuple[Ear, list[dict]]:
+    """(the end-to-end model for the talks of a corpus, adapted; a row an epoch) of one whose bridge has learnt to hear. `ear` is changed in place."""
+    parts = [(f"{corpus}-source", "train"), (corpus, "train"), (corpus, "dev")]
+    split = [talks.load_talks(*part, progress) for part in parts]
+    *train, dev = (HeardTalks(hear(ear, one, progress), [talk.summary for talk in one.talks]) for one in split)
+    together = HeardTalks([states for part in train for states in part.states], [text for part in train for text in part.summaries])
+    model, history = summarise(ear, together, dev, recipe.training, recipe.adapter, seed, progress)
+    return replace(ear, model=model), history
+
+
+def phrases_of(heard: Sequence, corpus: str, split: str, tokenizer) -> list[tuple[object, list[int], str]]:
+    """(states, tokens, text) of every phrase of the heard talks of a split, but for talks that were not cut as they were spoken."""
+    found = []
+    for states, script in zip(heard, talks.scripts(corpus, split), strict=True):
+        if len(states) == len(script.takes):
+            texts = [take.text for take in script.takes]
+            found += zip(states, phrase_tokens(tokenizer, texts), texts, strict=True)
+    return found
+
+
+def align(
+    ear: Ear, source: Sequence, target: Sequence, dev: Sequence, training: Alignment, seed: int, progress: Progress = lambda line: None
+) -> list[dict]:
+    """Train the bridge to hear, the rest as it is; returns rows {step, loss, dev_wer_pct}. The phrases are those of `phrases_of`.
+
+    `dev_wer_pct` is of the bridge's own greedy reading.
     """
-    whisper = speech.model.get_base_model() if hasattr(speech.model, "get_base_model") else speech.model
-    written = text.model.merge_and_unload() if hasattr(text.model, "merge_and_unload") else text.model
-    loaded = summarize.Summarizer(written, text.tokenizer, text.family, text.language)
-    torch.manual_seed(seed)
-    bridge = Bridge(shape_of(whisper.model.encoder, written, **numbers))
-    return Ear(SpeechSummarizer(whisper.model.encoder, bridge, written, frame_of(loaded)), speech, loaded)
-
-
-def hear(ear: Ear, talks: Talks, progress: Progress = lambda line: None) -> list:
-    """The states of every talk of a split, cut into phrases as a user's recording is; half precision, for they are many."""
-    extractor, window_s = ear.speech.extractor, ear.speech.extractor.n_samples / ear.speech.extractor.sampling_rate
-    result, told = [], time.monotonic()
-    for talk in talks.talks:
-        result.append(hear_phrases(ear.model, extractor, [phrase.samples for phrase in phrases(talk.audio, window_s, fill=window_s > 10)]))
-        if time.monotonic() - told > 30:
-            told = time.monotonic()
-            progress(f"{talks.name} {talks.split}: {len(result)} of {len(talks.talks)} talks heard")
-    return result
-
-
-def hear_phrases(model: SpeechSummarizer, extractor, samples: Sequence[np.ndarray]):
-    """States (windows, positions, heard) in half precision of phrases; a talk in which nothing is said is one window of silence."""
-    samples = samples or [np.zeros(SAMPLE_RATE_HZ // 10, np.float32)]
-    parts = []
-    for start in range(0, len(samples), WINDOWS):
-        features = extractor(samples[start : start + WINDOWS], sampling_rate=SAMPLE_RATE_HZ, return_tensors="pt").input_features
-        parts.append(model.hear(features).half())
-    return torch.cat(parts)
-
-
-def utterances(ear: Ear, corpus: str, split: str, progress: Progress) -> tuple[list, list[list[int]], list[str]]:
-    """(states a window, tokens a window, texts) of a corpus of phrases with transcripts, as far as they fit one window."""
-    loaded = load_corpus(corpus, split, progress)
-    features = log_mel(loaded, ear.speech.extractor, progress).whole_utterances()
-    states, told = [], time.monotonic()
-    for start in range(0, len(features), WINDOWS):
-        items = range(start, min(start + WINDOWS, len(features)))
-        states.extend(ear.model.hear(torch.from_numpy(features.batch(items))).half())
-        if time.monotonic() - told > 30:
-            told = time.monotonic()
-            progress(f"{corpus} {split}: {len(states)} of {len(features)} utterances heard")
-    texts = [loaded.texts[owner] for owner in features.utterances]
-    return states, phrase_tokens(ear.text.tokenizer, texts), texts
-
-
-def align(ear: Ear, training: Alignment, seed: int, progress: Progress = lambda line: None) -> list[dict]:
-    """Train the bridge to hear, the rest as it is; returns rows {step, loss, dev_wer_pct}. `dev_wer_pct` is of the bridge's own greedy reading."""
-    source, target = (utterances(ear, corpus, "train", progress) for corpus in training.corpora)
-    dev = utterances(ear, training.corpora[1], "dev", progress)
-    pairs = [*zip(*source[:2], strict=True), *list(zip(*target[:2], strict=True)) * training.target_times]
-    positions = len(pairs[0][0])
-    pairs = [pair for pair in pairs if _fits(pair[1], positions)]
+    pairs = [(states, tokens) for states, tokens, _ in [*source, *list(target) * training.target_times] if _fits(tokens, len(states))]
     model = ear.model.train()
     model.text.requires_grad_(False)
     trained = list(model.bridge.parameters())
@@ -149,21 +131,35 @@ def align(ear: Ear, training: Alignment, seed: int, progress: Progress = lambda 
             rows.append({"step": step, "loss": float(np.mean(losses)), "dev_wer_pct": bridge_wer_pct(ear, dev)})
             losses.clear()
             pace_s = (time.monotonic() - started) / step
-            progress(
-                f"bridge step {step}/{training.steps} loss {rows[-1]['loss']:.3f} dev WER {rows[-1]['dev_wer_pct']:.1f} %; {pace_s:.2f} s a step"
-            )
+            last = f"loss {rows[-1]['loss']:.3f} dev WER {rows[-1]['dev_wer_pct']:.1f} %"
+            progress(f"bridge step {step}/{training.steps} {last}; {pace_s:.2f} s a step")
     return rows
 
 
-def bridge_wer_pct(ear: Ear, heard: tuple[list, list[list[int]], list[str]]) -> float:
-    """WER of what the bridge alone takes to be said, in per cent."""
-    from asum_lib.measure import wer
+def summarise(
+    ear: Ear, train: HeardTalks, dev: HeardTalks, training: Training, adapter: Adapter, seed: int, progress: Progress = lambda line: None
+) -> tuple[object, list[dict]]:
+    """(the adapted model, a row an epoch): the bridge and `adapter` on the text model learn to write summaries of what is heard.
 
+    `ear.model` is changed in place; epoch 0 is what hearing and reading alone amount to.
+    """
+    ear.model.requires_grad_(False)
+    examples = dev.examples(ear)
+
+    def evaluate(model) -> dict:
+        written = write(model, ear.text, dev.states, summarize.Decoding())
+        scores = rouge.score(dev.summaries, written, ear.text.language)
+        return {"dev_loss": mean_loss(model, examples), "dev_rouge1": float(100 * scores["rouge1"].mean())}
+
+    return finetune(ear, train, training, adapter, seed, evaluate, progress, also=("bridge",))
+
+
+def bridge_wer_pct(ear: Ear, phrases: Sequence) -> float:
+    """WER of what the bridge alone takes to be said, in per cent."""
     ear.model.eval()
-    states, _, texts = heard
-    tokens = [
-        row for start in range(0, len(states), WINDOWS) for row in heard_tokens(ear.model, torch.stack(states[start : start + WINDOWS]).float())
-    ]
+    states, texts = [one for one, _, _ in phrases], [text for _, _, text in phrases]
+    batches = (torch.stack(states[start : start + WINDOWS]).float() for start in range(0, len(states), WINDOWS))
+    tokens = [row for batch in batches for row in heard_tokens(ear.model, batch)]
     return wer.wer_pct(wer.count_errors(texts, ear.text.tokenizer.batch_decode(tokens), "whisper-basic"))
 
 

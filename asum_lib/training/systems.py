@@ -65,6 +65,7 @@ WHAT = {
     "whisper-medium-int8-adalora": "AdaLoRA on mini Whisper medium at int8, trained on the phrases of howto-talks",
     "t5-talks-adalora": "AdaLoRA on mini T5, trained on the talks of howto-talks and howto-talks-source and their summaries",
 }
+END_TO_END = "e2e-talks"
 MAX_SOURCE_TOKENS, MAX_TARGET_TOKENS = 400, 100
 SHIFT_S = 0.06  # how much earlier or later a shifted copy begins, at most
 
@@ -81,7 +82,9 @@ def summarizer_of(corpus: str) -> Recipe:
 
 def adapt(name: str, folder: Path | None = None, seed: int = 0, progress: Progress = print) -> Path:
     """Train a shipped adapter anew and write it into `folder`, by default where the shipped one lies; returns the folder."""
-    recipe = SHIPPED[choose("adapter", name, SHIPPED)]
+    if choose("adapter", name, (*SHIPPED, END_TO_END)) == END_TO_END:
+        return _end_to_end(Path(folder or CHECKPOINTS / "adapters" / name), seed, progress)
+    recipe = SHIPPED[name]
     train = hearer if recipe is HEARER else summarizer
     loaded, history = train(seed, recipe, progress)
     best = {key: value for key, value in history[-1].items() if key.startswith(("dev_", "kept_"))}
@@ -90,6 +93,25 @@ def adapt(name: str, folder: Path | None = None, seed: int = 0, progress: Progre
     folder = Path(folder or CHECKPOINTS / "adapters" / name)
     base = str(CHECKPOINTS / recipe.base)
     return adapted.save(loaded.model, folder, base=base, precision=recipe.precision, what=WHAT[name], training=training)
+
+
+def _end_to_end(folder: Path, seed: int, progress: Progress) -> Path:
+    """On top of the two shipped adapters."""
+    from asum_lib.models import speech_summary as models
+    from asum_lib.training import speech_summary as training
+
+    recipe, beside = training.RECIPE, CHECKPOINTS / "adapters"
+    heard, read = SHIPPED
+    speech, text = (
+        adapted.speech(str(beside / heard), HEARER.precision, "mini"),
+        adapted.summarizer(str(beside / read), SUMMARIZER.precision, "en", "mini"),
+    )
+    ear = models.join(speech, text, seed, inner=recipe.inner)
+    rows = training.aligned(ear, seed, recipe.alignment, progress)
+    ear, history = training.end_to_end(ear, SUMMARIZER.dev, seed, recipe, progress)
+    about = asdict(recipe) | {"seed": seed, "bridge": rows[-1], "last_epoch": history[-1]}
+    what = "bridge and AdaLoRA of an end-to-end summariser, trained on the talks of howto-talks and howto-talks-source"
+    return models.save(ear, folder, hearer=heard, summarizer=read, precision=HEARER.precision, what=what, training=about)
 
 
 def hearer(seed: int = 0, recipe: Recipe = HEARER, progress: Progress = lambda line: None) -> tuple[loading.Speech, list[dict]]:

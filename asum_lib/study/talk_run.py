@@ -8,7 +8,6 @@ import copy
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -123,28 +122,20 @@ class Workshop:
 
     def reader(self, corpus: str, seed: int):
         """The adapted text model for the talks of a corpus, and its training's rows."""
+        from asum_lib.models import adapted
         from asum_lib.training import systems
 
-        return self.once(("reader", corpus, seed), lambda: systems.summarizer(seed, systems.summarizer_of(corpus), self.progress))
+        recipe = systems.summarizer_of(corpus)
+        folder, rows = systems.kept(recipe, seed, self.progress)
+        return self.once(("reader", corpus, seed), lambda: adapted.summarizer(str(folder), recipe.precision, "en", "mini")), rows
 
     def hearer(self, size: str, precision: str, seed: int):
-        """An adapted Whisper and its training's rows. The adapter is trained at the recipe's precision and put on weights of another."""
-        from asum_lib.models import adapted, loading
+        """An adapted Whisper and its training's rows. The adapter is trained at the recipe's precision and put on weights of any."""
+        from asum_lib.models import adapted
         from asum_lib.training import systems
 
-        recipe = systems.hearer_of(size)
-        if precision == recipe.precision:
-            return self.once(("hearer", size, seed), lambda: systems.hearer(seed, recipe, self.progress))
-        trained, rows = self.hearer(size, recipe.precision, seed)
-        base = str(CHECKPOINTS / recipe.base)
-
-        def other():
-            with tempfile.TemporaryDirectory() as folder:
-                adapted.save(trained.model, Path(folder), base=base, precision=recipe.precision, what="", training={})
-                loaded = loading.load(base, precision, "mini")
-                return replace(loaded, model=adapted.put_on(loaded.model, Path(folder)))
-
-        return self.once(("hearer", size, precision, seed), other), rows
+        folder, rows = systems.kept(systems.hearer_of(size), seed, self.progress)
+        return self.once(("hearer", size, precision, seed), lambda: adapted.speech(str(folder), precision, "mini")), rows
 
     def transcripts(self, cell: TalkCell) -> tuple[list[str], float]:
         """(what the cell's Whisper writes of every talk, seconds it took)."""
@@ -158,6 +149,7 @@ class Workshop:
 
     def end_to_end(self, corpus: str, seed: int):
         """The end-to-end model for the talks of a corpus: (`Ear` with its trained model, rows of its trainings)."""
+        from asum_lib.models import adapted
         from asum_lib.models import speech_summary as models
         from asum_lib.training import speech_summary as training
 
@@ -177,6 +169,7 @@ class Workshop:
             ear = joined(corpus)
             ear.model.bridge.load_state_dict(state)
             ear, history = training.end_to_end(ear, corpus, seed, recipe, self.progress)
+            adapted.prune(ear.model)
             return ear, [*rows, *history]
 
         return self.once(("e2e", corpus, seed), make)
@@ -243,7 +236,7 @@ def _measure(cell: TalkCell, shop: Workshop) -> tuple[dict, list[dict], dict]:
         ear, history = shop.end_to_end(cell.trained_on, cell.seed)
         start = time.perf_counter()
         written = _end_to_end_summaries(ear, corpus, shop)
-        params, memory = _of_model([ear.encoder, ear.model])
+        params, memory = _of_model([ear.encoder, ear.model], _added(shop.reader(cell.trained_on, cell.seed)[0].model))
     else:
         loaded, history = shop.reader(cell.trained_on, cell.seed)
         models = [loaded.model]
@@ -285,7 +278,7 @@ def _cost(cell: TalkCell, shop: Workshop, corpus: talks.Talks) -> tuple[dict, li
         "e2e": (systems.end_to_end_of(ear, Decoding(), batch), [ear.encoder, ear.model]),
         "cascade": (systems.cascade_of(speech, reader, Decoding(), batch), [speech.model, reader.model]),
     }
-    of_model = {name: _of_model(models) for name, (_, models) in loaded.items()}
+    of_model = {name: _of_model(models, _added(reader.model) if name == "e2e" else 0) for name, (_, models) in loaded.items()}
     for system, _ in loaded.values():
         system(corpus.talks[0].audio)
     peaks = {name: median(_peak_kb(name, corpus.talks[0].audio) for _ in range(PEAK_RUNS)) for name in loaded}
@@ -315,7 +308,7 @@ def _cost(cell: TalkCell, shop: Workshop, corpus: talks.Talks) -> tuple[dict, li
 def _peak_kb(system: str, audio: Path) -> float:
     """Highest resident memory of `asum summarize` with the shipped models, on one talk, in a process of its own."""
     command = [sys.executable, "-m", "asum_lib", "summarize", str(audio), "--system", system, "--format", "json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"asum summarize --system {system} failed: {done.stderr.strip().splitlines()[-1:]}")
     return json.loads(done.stdout)[0]["memory_bytes"] / 1000
@@ -401,15 +394,22 @@ def signature(metric: str) -> str:
     }.get(metric, f"{metric}|one talk at a time, in turn|mean" if metric.endswith("_ms") else f"{metric}|a process")
 
 
-def _of_model(models: Sequence) -> tuple[dict, dict]:
-    """(params, memory_bytes) of a system of several models; what was trained last counts as trainable."""
-    from asum_lib.measure.memory import footprint_bytes, parameter_counts, weights_bytes
+def _of_model(models: Sequence, merged: int = 0) -> tuple[dict, dict]:
+    """(params, memory_bytes) of a system of several models. `trainable` is what training has added to the checkpoints, `merged` of it
+    no longer to be told from their weights."""
+    from asum_lib.measure.memory import parameter_counts, weights_bytes
     from asum_lib.training.adapters import kept_rank_mean
 
-    counts = [parameter_counts(model) for model in models]
-    params = {"total": sum(total for total, _ in counts), "trainable": sum(trained for _, trained in counts)}
-    memory = {"weights": sum(map(weights_bytes, models)), "footprint": sum(map(footprint_bytes, models))}
-    return records.unmeasured(records.PARAMS, **params, kept_rank_mean=kept_rank_mean(models[-1])), records.unmeasured(records.MEMORY_BYTES, **memory)
+    params = {"total": sum(parameter_counts(model)[0] for model in models), "trainable": sum(map(_added, models)) + merged}
+    weights = sum(map(weights_bytes, models))
+    return records.unmeasured(records.PARAMS, **params, kept_rank_mean=kept_rank_mean(models[-1])), records.unmeasured(
+        records.MEMORY_BYTES, weights=weights
+    )
+
+
+def _added(model) -> int:
+    """Numbers of an adapter, and of modules that were trained whole beside it."""
+    return sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" in name or "modules_to_save" in name)
 
 
 def _said(record: records.Record) -> str:

@@ -8,8 +8,13 @@ before it. Where a pause ends can be told to some hundredths of a second only, s
 `asum adapt NAME` makes an adapter anew and writes it where the shipped one lies.
 """
 
+import hashlib
+import json
+import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +27,7 @@ from asum_lib.errors import choose
 from asum_lib.measure import rouge, wer
 from asum_lib.models import adapted, ladder, loading, summarize, text_ladder
 from asum_lib.models.transcribe import transcribe
-from asum_lib.paths import CHECKPOINTS
+from asum_lib.paths import CHECKPOINTS, cache
 from asum_lib.training.adapters import MODULES, Adapter, adapter_of
 from asum_lib.training.finetune import Split, Training, finetune
 from asum_lib.training.text_examples import TextSplit, mean_loss
@@ -143,6 +148,22 @@ def summarizer(seed: int = 0, recipe: Recipe = SUMMARIZER, progress: Progress = 
     train = talk_split(*((corpus, "train") for corpus in recipe.corpora))
     model, history = finetune(loaded, train, recipe.training, recipe.adapter, seed, evaluate, progress)
     return summarize.Summarizer(model, loaded.tokenizer, loaded.family, loaded.language), history
+
+
+def kept(recipe: Recipe, seed: int, progress: Progress = lambda line: None) -> tuple[Path, list[dict]]:
+    """(folder of the adapter that a recipe makes, its training's rows), from the cache or trained now; several tables need the same ones."""
+    data = [talks.fingerprint(name, "train") for name in recipe.corpora]
+    base = str(CHECKPOINTS / recipe.base)
+    key = json.dumps([asdict(recipe), data, loading.checksum(base, everything=True), seed, *map(version, ("torch", "transformers", "peft"))])
+    folder = cache() / "adapters" / f"{recipe.base}-{recipe.dev}-s{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not (folder / adapted.NOTE).is_file():
+        loaded, rows = (hearer if recipe.base.startswith("whisper") else summarizer)(seed, recipe, progress)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+            made = adapted.save(loaded.model, Path(work) / "made", base=base, precision=recipe.precision, what="", training={"rows": rows})
+            with suppress(OSError):  # another process made the same meanwhile
+                made.rename(folder)
+    return folder, adapted.read(folder).training["rows"]
 
 
 def phrase_split(extractor, parts: Sequence[tuple[str, str]], copies: int, seed: int, progress: Progress = lambda line: None) -> Split:

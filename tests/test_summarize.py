@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import subprocess
 import sys
 import tracemalloc
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from asum_lib.corpora.audio import AudioError
 from asum_lib.corpora.say import say
 from asum_lib.corpora.talks import scripts, speak
 from asum_lib.errors import InputError
+from asum_lib.paths import REPOSITORY
 from asum_lib.recordings import as_srt, outputs
 from asum_lib.systems import Answer, Clock, Segment, System
 
@@ -197,6 +199,18 @@ def test_a_model_that_is_not_there_is_told_in_one_line(talk, tmp_path, capsys):
     assert refused(capsys, path, "--asr", "huge").startswith("checkpoint huge: no such folder")
     assert refused(capsys, path, "--precision", "int3").startswith("unknown precision 'int3'")
     assert refused(capsys, path, "--summarizer", "tiny").startswith("checkpoint tiny: no such folder")
+    other = systems.SUMMARIZER["mini"]
+    assert "config.json: model_type is 't5', not 'whisper'" in refused(capsys, path, "--asr", other)
+
+
+def test_what_the_command_imports_is_what_it_needs(talk, tmp_path):
+    """A cold start is most of the time of a short recording."""
+    path = written(tmp_path / "talk.wav", talk)
+    program = "import sys; from asum_lib import cli; cli.main(['summarize', sys.argv[1]]); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    loaded = {name.partition(".")[0] for name in done.stderr.split()}
+    assert {"torch", "transformers", "peft", "bitsandbytes"} <= loaded
+    assert not {"datasets", "evaluate", "matplotlib", "pandas", "IPython", "papermill", "jiwer", "rouge_score", "sklearn"} & loaded
 
 
 def test_other_models_and_precisions_are_taken(talk, tmp_path):

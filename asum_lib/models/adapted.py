@@ -136,9 +136,11 @@ def speech(where: str, precision: str, scale: str = "paper") -> Speech:
 
 def summarizer(where: str, precision: str, language: str, scale: str = "paper") -> Summarizer:
     """The same for a text model."""
-    if not is_adapter(where):
-        return load_summarizer(where, precision, language, scale)
-    loaded = load_summarizer(base_of(where), precision, language, scale)
+    base = base_of(where) if is_adapter(where) else where
+    checkpoint.check_text(folder_of(base))
+    loaded = load_summarizer(base, precision, language, scale)
+    if base == where:
+        return loaded
     return Summarizer(put_on(loaded.model, Path(where)), loaded.tokenizer, loaded.family, loaded.language)
 
 

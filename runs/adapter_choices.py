@@ -21,17 +21,13 @@ from asum_lib.training.finetune import Training
 
 PATH = RESULTS / "adapter_choices.json"
 CANDIDATES = (  # part, method, rank, which modules, learning rate, epochs, copies of each phrase
-    ("summarizer", "full", None, None, 1e-3, 6, None),
-    ("summarizer", "full", None, None, 1e-3, 10, None),
-    ("summarizer", "adalora", 16, "qkv", 1e-2, 6, None),
-    ("summarizer", "adalora", 16, "all-linear", 1e-2, 6, None),
-    ("summarizer", "adalora", 16, "all-linear", 2e-2, 6, None),
-    ("summarizer", "adalora", 8, "all-linear", 1e-2, 10, None),
-    ("summarizer", "adalora", 16, "all-linear", 1e-2, 10, None),
     ("hearer", "adalora", 8, "qkv", 1.5e-3, 6, 1),
     ("hearer", "adalora", 8, "qkv", 1.5e-3, 6, 4),
-    ("hearer", "adalora", 16, "all-linear", 1.5e-3, 6, 1),
     ("hearer", "adalora", 16, "all-linear", 1.5e-3, 6, 4),
+    ("summarizer", "full", None, None, 1e-3, 6, None),
+    ("summarizer", "adalora", 16, "qkv", 1e-2, 6, None),
+    ("summarizer", "adalora", 16, "all-linear", 1e-2, 6, None),
+    ("summarizer", "adalora", 16, "all-linear", 1e-2, 10, None),
 )
 NAMES = ("part", "method", "rank", "targets", "learning_rate", "epochs", "copies")
 PROVENANCE = ("git_commit", "git_dirty", "packages", "python", "cpu", "threads", "accelerator", "finished_at")

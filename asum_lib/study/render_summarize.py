@@ -80,9 +80,7 @@ def adapters(folder: Path = CHECKPOINTS / "adapters") -> object:
         note = json.loads(path.read_text(encoding="utf-8"))
         size = sum(file.stat().st_size for file in path.parent.glob("*.safetensors"))
         last = note["training"]["last_epoch"]
-        scores = ", ".join(
-            f"{name.removeprefix('dev_').replace('_pct', ', %')} {last[name]:.1f}" for name in ("dev_wer_pct", "dev_rouge1") if name in last
-        )
+        scores = ", ".join(f"{said} {last[name]:.1f}" for name, said in {"dev_wer_pct": "WER, %", "dev_rouge1": "ROUGE-1"}.items() if name in last)
         name = html.escape(path.parent.name)
         about = [note["base"], note["precision"], ", ".join(note["training"]["corpora"])]
         lines.append([name, *map(html.escape, about), html.escape(scores), f"{size / 1e3:.0f}"])

@@ -131,10 +131,11 @@ def _evidence(results: Path) -> list[dict]:
 
 
 def findings(results: Path = RESULTS) -> object:
-    """What the comparisons say, in a few sentences made from the claim's evidence: the deciding ones by table and bits."""
+    """What the comparisons say, in a few sentences made from the claim's evidence: the deciding ones by table and bits, then those of five rounds."""
     from IPython.display import HTML
 
-    parts = [part for part in _evidence(results) if part["decides"] and part["difference"] is not None]
+    measured = [part for part in _evidence(results) if part["difference"] is not None]
+    parts = [part for part in measured if part["decides"]]
     if not parts:
         return _nothing_yet()
     items = []
@@ -152,7 +153,17 @@ def findings(results: Path = RESULTS) -> object:
                 + ", ".join(f"{html.escape(part['what'].split(':')[0].removesuffix(', rouge1'))} {_signed(part['difference'])}" for part in here)
                 + ").</li>"
             )
+    rounds = [part for part in measured if "loftq-5" in part["what"]]
+    if rounds:
+        size = rounds[0]["what"].partition(":")[0]
+        said = "; ".join(f"{html.escape(part['what'].partition(': ')[2].replace(f' at rate {RATE}', ''))} {_interval(part)}" for part in rounds)
+        items.append(f"<li>With five rounds, beside the claim, in points of WER at size {size}: {said}.</li>")
     return HTML(f'<ul class="asum-findings">{"".join(items)}</ul>')
+
+
+def _interval(part: dict) -> str:
+    tie = ", a tie" if part["outcome"] == "tie" else ""
+    return f"{_signed(part['difference'])} ({_signed(part['lo'])} to {_signed(part['hi'])}{tie})"
 
 
 def plot_wer(results: Path = RESULTS) -> object:
@@ -188,7 +199,7 @@ def _plot(groups: dict, panels: list[str], key: str, label: str) -> object:
             name = f"{METHOD_NAMES[method]}, {bits_name(precision)}"
             style = {"color": COLOURS[method], "marker": MARKERS[method], "linestyle": "-" if precision == "int4" else "--"}
             axis.plot([entry["epoch"] for entry in history[0]], mean, markersize=4, label=name, **style)
-            said.append(f"{panel}, {name} from {mean[0]:.1f} to {mean[-1]:.1f}")
+            said.append(f"{panel}, {name} from {mean[0]:.3g} to {mean[-1]:.3g}")
         axis.set(title=panel, xlabel="epoch", ylabel=label if axis is axes[0] else None)
         axis.set_ylim(bottom=0)
     figures.legend(figure, axes)

@@ -59,7 +59,16 @@ PROVENANCE = [
     "finished_at",
 ]
 MEASURING = ("corpora/*.py", "corpora/*.yaml", "models/*.py", "training/*.py", "measure/*.py", "measure/*.json")
-MEASURING += ("study/cells.py", "study/run.py", "study/sweep.py", "study/text_cells.py", "study/text_run.py", "study/text_scores.py")
+MEASURING += (
+    "study/cells.py",
+    "study/run.py",
+    "study/sweep.py",
+    "study/text_cells.py",
+    "study/text_run.py",
+    "study/text_scores.py",
+    "study/talk_cells.py",
+    "study/talk_run.py",
+)
 LIBRARIES = [
     "torch",
     "transformers",

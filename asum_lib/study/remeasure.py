@@ -1,4 +1,4 @@
-"""What `verify` does otherwise for each kind of record: speech, text, corpora and memory (`kind_of`).
+"""What `verify` does otherwise for each kind of record: speech, text, talks, corpora and memory (`kind_of`).
 
 A `Kind` is a row of functions: how a record is scored again without a model, what its cell costs, whether it can be measured here,
 how that is done, and how the new record is held against the old one. Which records are drawn, and what is kept of it, is for `verify`.
@@ -18,6 +18,8 @@ from asum_lib.measure import rouge, stats
 from asum_lib.study import corpora_table, memory_footprint, memory_table, records, sweep, tables, text_scores, text_tables
 from asum_lib.study.cells import LONG_TEXT, MEMORY, Cell
 from asum_lib.study.records import Metric, Record
+from asum_lib.study.talk_cells import COST, TalkCell
+from asum_lib.study.talk_cells import TABLES as TALK_TABLES
 from asum_lib.study.text_cells import EXTRACTIVE, TextCell
 from asum_lib.study.text_cells import SIZES as TEXT_SIZES
 
@@ -29,6 +31,8 @@ PEAK_SHARE = 0.1
 # Of a measured memory cell, whose recorded times are of the phases alone: the imports and random weights once, and what a child takes besides.
 START_S, CHILD_S = 10.0, 2.0
 ACCOUNT_S = 2.0  # of a cell that is accounted for alone
+# Of a talk cell, whose models are trained once for several cells: what training them takes where the cache has none of them, on one core.
+TALK_TRAINING_S = {"reference": 150.0, "ladder": 150.0, "cascade": 500.0, "e2e": 1_500.0}
 STALE = "made with another configuration, corpus, checkpoint or metric"
 Outcome = dict  # fields of `verify.Remeasured` that the comparison sets
 
@@ -114,6 +118,19 @@ def _rescore_text(path: Path, record: Record) -> str | None:
     return None
 
 
+def _rescore_talks(path: Path, record: Record) -> str | None:
+    """As text, and the facts of every talk; of times and bytes the mean with its interval alone."""
+    if record.table == COST:
+        rows = records.samples_of(record, path)
+        for name in record.metrics:
+            measure = text_tables.MEASURES[name]
+            again = stats.ratio_interval([[row[measure.of] for row in rows]], [measure.over] * len(rows))
+            if wrong := _other_interval(name, record, again):
+                return wrong
+        return None
+    return _rescore_text(path, record)
+
+
 def _rescore_corpora(path: Path, record: Record) -> str | None:
     """Held exactly: each mean and share with its interval, from the counts of the documents. A train split keeps none."""
     rows = records.samples_of(record, path)
@@ -187,6 +204,14 @@ def _given_checkpoint(record: Record) -> str | None:
     return None if own else "records of a checkpoint that was given by its folder"
 
 
+def _talk_cost_s(record: Record) -> float:
+    return _clock_s(record) + TALK_TRAINING_S.get(record.cell["system"], 0.0)
+
+
+def _of_a_machine(record: Record) -> str | None:
+    return "records of times, which another machine or a busy one does not repeat" if record.table == COST else None
+
+
 def _given_file(record: Record) -> str | None:
     from asum_lib.corpora import texts
 
@@ -235,6 +260,12 @@ def _text_fingerprint(record: Record) -> str:
     return text_run.fingerprint_of(TextCell(**record.cell))
 
 
+def _talk_fingerprint(record: Record) -> str:
+    from asum_lib.study import talk_run
+
+    return talk_run.fingerprint_of(TalkCell(**record.cell))
+
+
 def _memory_fingerprint(record: Record) -> str:
     return memory_footprint.fingerprint(memory_footprint.Cell(**record.cell))
 
@@ -249,6 +280,12 @@ def _measure_text(record: Record, folder: Path) -> tuple[Path, Record]:
     from asum_lib.study import text_run
 
     return text_run.run_text_cells([TextCell(**record.cell)], results=folder, progress=sweep.silent)[0]
+
+
+def _measure_talks(record: Record, folder: Path) -> tuple[Path, Record]:
+    from asum_lib.study import talk_run
+
+    return talk_run.run_talk_cells([TalkCell(**record.cell)], results=folder, progress=sweep.silent)[0]
 
 
 def _measure_corpora(record: Record, folder: Path) -> tuple[Path, Record]:
@@ -409,7 +446,7 @@ def _nothing(record: Record) -> None:
     return None
 
 
-KIND_OF_TABLE = {MEMORY: "memory", corpora_table.TABLE: "corpora", LONG_TEXT: "long text"}
+KIND_OF_TABLE = dict.fromkeys(TALK_TABLES, "talks") | {MEMORY: "memory", corpora_table.TABLE: "corpora", LONG_TEXT: "long text"}
 KINDS = {
     "speech": Kind(
         items="utterances",
@@ -436,6 +473,20 @@ KINDS = {
         check_data=_check_texts,
         fingerprint=_text_fingerprint,
         measure=_measure_text,
+        compare=_compare_summaries,
+        bounds=_interval_bounds,
+    ),
+    "talks": Kind(
+        items="summaries",
+        headline=lambda record: "e2e_ms" if record.table == COST else "rouge1",
+        rescore=_rescore_talks,
+        has_scores=_sampled,
+        cost_s=_talk_cost_s,
+        stratum=lambda record: record.cell["system"],
+        refused=_of_a_machine,
+        check_data=_nothing,
+        fingerprint=_talk_fingerprint,
+        measure=_measure_talks,
         compare=_compare_summaries,
         bounds=_interval_bounds,
     ),

@@ -285,6 +285,8 @@ def _summarize(options) -> int:
     from asum_lib import recordings, systems
 
     choose("format", options.format, recordings.FORMATS)
+    if options.format == "srt" and options.system == "e2e":
+        raise InputError("srt is a transcript's, and system e2e writes none: choose from text, json")
     rounds = _whole_number("--rounds", options.rounds, 1)
     with ExitStack() as stack:
         files = recordings.find([recordings.from_stdin(stack) if path == "-" else path for path in options.paths], _say)

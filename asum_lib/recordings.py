@@ -44,7 +44,7 @@ def find(paths: Sequence[str], say: Callable[[str], None] = lambda line: None) -
                 raise InputError(f"folder {path}: no audio file in it")
             for inner in here:
                 if inner not in audio:
-                    say(f"{inner}: left out, it is no audio")
+                    say(f"{inner}: left out, it is no audio that can be read")
             found += audio
         elif not path.is_file():
             raise InputError(f"{path}: no such audio file or folder")

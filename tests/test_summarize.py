@@ -122,7 +122,7 @@ def test_a_folder_is_read_by_name_and_what_is_no_audio_is_said(loaded, talk, tmp
     (tmp_path / "notes.txt").write_text("no audio")
     (tmp_path / ".hidden").write_text("nor this")
     status, out, err = summarize(capsys, tmp_path, "--format", "json")
-    assert status == 0 and err == f"{tmp_path / 'notes.txt'}: left out, it is no audio\n"
+    assert status == 0 and err == f"{tmp_path / 'notes.txt'}: left out, it is no audio that can be read\n"
     assert [item["audio"] for item in json.loads(out)] == [str(tmp_path / "a.flac"), str(tmp_path / "b.wav")]
 
 
@@ -190,6 +190,7 @@ def test_wrong_use_is_told_in_one_line_before_a_model_is_loaded(talk, tmp_path, 
     assert refused(capsys, path, "--scale", "huge") == "unknown scale 'huge': choose from mini, paper"
     assert refused(capsys, path, "--format", "xml") == "unknown format 'xml': choose from text, json, srt"
     assert refused(capsys, path, "--rounds", "0") == "--rounds '0' is not a whole number of 1 or more"
+    assert refused(capsys, path, "--format", "srt", "--system", "e2e").startswith("srt is a transcript's, and system e2e writes none")
     other = written(tmp_path / "other.wav", talk)
     assert refused(capsys, path, other, "--format", "srt").startswith("srt is one recording's, and here are 2")
 

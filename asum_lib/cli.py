@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--out", metavar="DIR", help="folder of the checkpoint (default: the shipped one, which it replaces)")
 
     adapt = add("adapt", _adapt, "make a shipped adapter anew")
-    adapt.add_argument("name", metavar="NAME", help="whisper-medium-int8-adalora or t5-talks-adalora")
+    adapt.add_argument("name", metavar="NAME", help="whisper-medium-int8-adalora, t5-talks-adalora or e2e-talks, which is made of the other two")
     adapt.add_argument("--seed", metavar="S", default="0", help="of the training (default: 0; another needs --out)")
     adapt.add_argument("--out", metavar="DIR", help="folder of the adapter (default: the shipped one, which it replaces)")
 
@@ -268,7 +268,7 @@ def _adapt(options) -> None:
 
     from asum_lib.training import systems
 
-    choose("adapter", options.name, systems.SHIPPED)
+    choose("adapter", options.name, (*systems.SHIPPED, systems.END_TO_END))
     seed = _whole_number("--seed", options.seed, 0)
     if seed and not options.out:
         raise InputError(f"--seed {seed} makes another adapter than the shipped one: say with --out where it is to lie")

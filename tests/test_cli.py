@@ -94,6 +94,8 @@ def test_help_lists_the_commands_on_stdout():
         ),
         (["pretrain", "whisper-tiny", "--steps", "few", "--out", "x"], "--steps 'few' is not a whole number of 1 or more"),
         (["pretrain", "whisper-tiny", "--steps", "9"], "--steps makes a weaker checkpoint than the shipped one: say with --out where it is to lie"),
+        (["adapt", "bart"], "unknown adapter 'bart': choose from whisper-medium-int8-adalora, t5-talks-adalora, e2e-talks"),
+        (["adapt", "t5-talks-adalora", "--seed", "1"], "--seed 1 makes another adapter than the shipped one: say with --out where it is to lie"),
         (["data", "how2"], "unknown data set 'how2': choose from digits"),
         (["run", "nowhere/study.ipynb"], "notebook not found: nowhere/study.ipynb"),
     ],

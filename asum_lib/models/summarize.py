@@ -1,7 +1,7 @@
 """A text model that summarises: its checkpoint in a precision, texts to token ids, and summaries by `generate`.
 
-T5 reads `summarize: ` before the text, as it was published; mBART reads and writes the language's own token; BART reads the text alone. How a model is
-loaded and quantised is `asum_lib.models.loading`.
+T5 reads `summarize: ` before the text, as it was published; mBART reads and writes the language's own token; BART reads the text
+alone. How a model is loaded and quantised is `asum_lib.models.loading`.
 """
 
 from collections.abc import Callable, Sequence

@@ -24,8 +24,9 @@ from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.corpora.talks import load_talks
 from asum_lib.paths import RESULTS
 from asum_lib.study import records
+from asum_lib.systems import END_TO_END
 
-SYSTEMS = ({"system": "cascade", "precision": "int8"}, {"system": "cascade", "precision": "fp32"})
+SYSTEMS = ({"system": "cascade", "precision": "int8"}, {"system": "cascade", "precision": "fp32"}, {"system": "e2e", "precision": "int8"})
 LENGTHS_S = {"a minute": 60, "ten minutes": 600, "three hours": 10_800}
 ROUNDS = {"a minute": 5, "ten minutes": 1, "three hours": 1}
 PROVENANCE = ("git_commit", "git_dirty", "packages", "python", "cpu", "accelerator", "finished_at")
@@ -36,7 +37,8 @@ def main(arguments=None) -> int:
     parser.add_argument("--system", action="append", help="one system only, such as cascade; repeatable (default: all)")
     parser.add_argument("--out", default=str(RESULTS / "summarize.json"), help="where the figures go")
     options = parser.parse_args(arguments)
-    chosen = [system for system in SYSTEMS if options.system is None or system["system"] in options.system]
+    there = [system for system in SYSTEMS if system["system"] != "e2e" or END_TO_END.is_dir()]
+    chosen = [system for system in there if options.system is None or system["system"] in options.system]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, length_s in LENGTHS_S.items():

@@ -23,7 +23,7 @@ from asum_lib.corpora import talks
 from asum_lib.corpora.audio import read_audio
 from asum_lib.corpora.phrases import phrases
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
-from asum_lib.errors import choose
+from asum_lib.errors import InputError, choose
 from asum_lib.measure import rouge, wer
 from asum_lib.models import adapted, ladder, loading, summarize, text_ladder
 from asum_lib.models.transcribe import transcribe
@@ -188,6 +188,8 @@ def phrase_split(extractor, parts: Sequence[tuple[str, str]], copies: int, seed:
                     texts.append(take.text)
     if left_out:
         progress(f"{left_out} talks are left out: not as many phrases as sentences")
+    if not pieces:
+        raise InputError(f"no talk of {', '.join(f'{name} {split}' for name, split in parts)} is cut into as many phrases as it has sentences")
     return Split(extractor(pieces, sampling_rate=SAMPLE_RATE_HZ, return_tensors="np").input_features, texts)
 
 

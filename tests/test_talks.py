@@ -42,8 +42,8 @@ def test_every_step_is_stressed_about_as_often_so_that_its_place_does_not_tell()
 
 
 def test_the_lexicon_has_every_fact_that_a_talk_states():
-    lexicon = talks.lexicon()
     for name in talks.NAMES:
+        lexicon = talks.lexicon(name)
         assert all(fact.value in lexicon[fact.kind] for script in talks.scripts(name, "dev") for fact in script.facts)
 
 
@@ -52,7 +52,7 @@ def test_a_reference_summary_states_its_facts_and_no_other():
 
     for name in ("howto-talks", "howto-stress"):
         for script in talks.scripts(name, "test"):
-            counts = slot_counts(script.summary, script.facts, talks.lexicon())
+            counts = slot_counts(script.summary, script.facts, talks.lexicon(name))
             assert (counts.missed, counts.made_up) == (0, 0), script.id
 
 

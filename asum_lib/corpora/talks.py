@@ -43,6 +43,11 @@ CORPORA = {  # name: (variant, domain)
 ROOMS_DB = {"howto-talks-8db": (8.0,), "howto-talks-5db": (5.0,), "howto-talks-rooms-source": (None, 8.0, 5.0)}
 FIRST = {"howto-talks-rooms-source": 600}  # talks that a corpus is cut to
 NAMES = tuple(CORPORA)
+KINDS = {  # of facts that a summary states
+    "plain": ("task", "person", "tool", "place", "sentiment"),
+    "stress": ("task", "step"),
+    "flat": ("task", "step"),
+}
 GIVEN = {"how2-summaries": "ASUM_HOW2_SUMMARIES"}  # name: the environment variable that names its manifest or folder
 STRESS_DOCUMENTS = {  # per domain and split, of the two variants of the test of prosody
     "source": {"train": 2_000, "dev": 30, "test": 100},
@@ -159,8 +164,8 @@ def transcript(sentences) -> str:
     return "\n".join(f"{sentence.strip().rstrip('.')}." for sentence in sentences if sentence.strip())
 
 
-def lexicon() -> dict[str, dict[str, tuple[str, ...]]]:
-    """{kind: {value: its written forms}} of every fact that a summary of a generated talk can state."""
+def lexicon(name: str = "howto-talks") -> dict[str, dict[str, tuple[str, ...]]]:
+    """{kind: {value: its written forms}} of every fact that a summary of a generated corpus can state; steps where summaries name one."""
     words = howto.vocabulary()
     topics = words["topics"].values()
     values = {
@@ -170,9 +175,10 @@ def lexicon() -> dict[str, dict[str, tuple[str, ...]]]:
         "place": [place for places in words["places"].values() for place in places],
         "step": [step for topic in topics for step in topic["steps"]],
     }
-    return {kind: {value: (value,) for value in found} for kind, found in values.items()} | {
-        "sentiment": {sentiment: (said,) for sentiment, said in words["verdicts"].items()}
-    }
+    forms = {kind: {value: (value,) for value in found} for kind, found in values.items()}
+    forms["sentiment"] = {sentiment: (said,) for sentiment, said in words["verdicts"].items()}
+    variant, _ = CORPORA[choose("corpus of talks", name, CORPORA)]
+    return {kind: forms[kind] for kind in KINDS[variant]}
 
 
 def _plain(document: howto.Document) -> Script:

@@ -4,13 +4,12 @@ Whatever several cells need (an adapted Whisper and what it hears, an adapted te
 kept in memory, so a whole table in one run costs far less than its cells one by one.
 """
 
-import copy
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
@@ -159,31 +158,10 @@ class Workshop:
         return self.once(("heard", cell.asr, cell.precision, seed, cell.corpus, cell.split), make)
 
     def end_to_end(self, corpus: str, seed: int):
-        """The end-to-end model for the talks of a corpus: (`Ear` with its trained model, rows of its trainings)."""
-        from asum_lib.models import adapted
-        from asum_lib.models import speech_summary as models
-        from asum_lib.training import speech_summary as training
+        """The end-to-end model for the talks of a corpus, and its trainings' rows."""
+        from asum_lib.training import speech_summary
 
-        recipe = training.RECIPE
-
-        def joined(corpus: str) -> models.Ear:
-            speech, text = self.hearer(SIZE, "int8", seed)[0], self.reader(corpus, seed)[0]
-            return models.join(speech, replace(text, model=copy.deepcopy(text.model)), seed, inner=recipe.inner)  # the cascade goes on with the other
-
-        def bridge():
-            ear = joined(recipe.alignment.corpora[1])
-            rows = training.aligned(ear, seed, recipe.alignment, self.progress)
-            return ear.model.bridge.state_dict(), rows
-
-        def make():
-            state, rows = self.once(("bridge", seed), bridge)
-            ear = joined(corpus)
-            ear.model.bridge.load_state_dict(state)
-            ear, history = training.end_to_end(ear, corpus, seed, recipe, self.progress)
-            adapted.prune(ear.model)
-            return ear, [*rows, *history]
-
-        return self.once(("e2e", corpus, seed), make)
+        return self.once(("e2e", corpus, seed), lambda: speech_summary.kept(corpus, seed, progress=self.progress))
 
 
 def hear_all(speech, corpus: talks.Talks) -> list[str]:
@@ -360,7 +338,7 @@ def _untrained(system: str, corpus: talks.Talks) -> list[str]:
 def sample_rows(corpus: talks.Talks, written: Sequence[str], heard: Sequence[str] | None = None) -> list[dict]:
     """One row a talk: what was to be written, what was, every score of it, and the transcript where one was made."""
     scores = rouge.score([talk.summary for talk in corpus.talks], written, corpus.language)
-    lexicon = talks.lexicon()
+    lexicon = talks.lexicon(corpus.name)
     counts = wer.count_errors([talk.transcript for talk in corpus.talks], heard, NORMALIZER) if heard is not None else None
     rows = []
     for number, (talk, summary) in enumerate(zip(corpus.talks, written, strict=True)):

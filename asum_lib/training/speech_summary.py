@@ -8,19 +8,24 @@
 The encoder does not change after the first step, so its states are computed once for each corpus and kept in memory.
 """
 
+import hashlib
 import itertools
+import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from asum_lib.corpora import talks
 from asum_lib.measure import rouge, wer
-from asum_lib.models import summarize
-from asum_lib.models.speech_summary import WINDOWS, Ear, alignment_loss, hear, heard_tokens, phrase_tokens, write
+from asum_lib.models import adapted, summarize
+from asum_lib.models.speech_summary import NOTE, WINDOWS, Ear, alignment_loss, hear, heard_tokens, join, load, phrase_tokens, save, write
+from asum_lib.paths import cache
+from asum_lib.training import systems
 from asum_lib.training.adapters import MODULES, Adapter, adapter_of
 from asum_lib.training.batches import Examples
 from asum_lib.training.finetune import Training, finetune
@@ -90,6 +95,44 @@ def end_to_end(ear: Ear, corpus: str, seed: int, recipe: Recipe, progress: Progr
     together = HeardTalks([states for part in train for states in part.states], [text for part in train for text in part.summaries])
     model, history = summarise(ear, together, dev, recipe.training, recipe.adapter, seed, progress)
     return replace(ear, model=model), history
+
+
+def kept(corpus: str, seed: int, recipe: Recipe = RECIPE, progress: Progress = lambda line: None) -> tuple[Ear, list[dict]]:
+    """The end-to-end model for the talks of a corpus, and the rows of its trainings, from the cache or trained now, with all that it stands on."""
+    (hearer, _), (reader, _) = (systems.kept(one, seed, progress) for one in (systems.HEARER, systems.summarizer_of(corpus)))
+    key = json.dumps([asdict(recipe), hearer.name, reader.name])
+    folder = cache() / "adapters" / f"e2e-{corpus}-s{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not (folder / NOTE).is_file():
+        ear = joined(hearer, reader, seed, recipe)
+        rows = _kept_bridge(ear, hearer, seed, recipe, progress)
+        ear, history = end_to_end(ear, corpus, seed, recipe, progress)
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {"rows": [*rows, *history]}
+        save(ear, folder, hearer=hearer.name, summarizer=reader.name, precision=systems.HEARER.precision, what="", training=about)
+    rows = json.loads((folder / NOTE).read_text(encoding="utf-8"))["training"]["rows"]
+    return load(folder, systems.HEARER.precision, "mini"), rows
+
+
+def joined(hearer: Path, reader: Path, seed: int, recipe: Recipe = RECIPE) -> Ear:
+    """An end-to-end model before its last two trainings, of two adapters' folders."""
+    speech = adapted.speech(str(hearer), systems.HEARER.precision, "mini")
+    text = adapted.summarizer(str(reader), systems.SUMMARIZER.precision, "en", "mini")
+    return join(speech, text, seed, inner=recipe.inner)
+
+
+def _kept_bridge(ear: Ear, hearer: Path, seed: int, recipe: Recipe, progress: Progress) -> list[dict]:
+    """Teach the bridge of `ear` to hear, or take what the cache has of it: that does not depend on the talks that are to be summarised."""
+    from safetensors.torch import load_file, save_file
+
+    key = json.dumps([asdict(recipe.alignment), recipe.inner, hearer.name, seed])
+    path = cache() / "adapters" / f"bridge-s{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    if not path.is_file():
+        rows = aligned(ear, seed, recipe.alignment, progress)
+        path.with_suffix(".json").write_text(json.dumps(rows), encoding="utf-8")
+        save_file(ear.model.bridge.state_dict(), path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").rename(path)
+    ear.model.bridge.load_state_dict(load_file(path))
+    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def phrases_of(heard: Sequence, corpus: str, split: str, tokenizer) -> list[tuple[object, list[int], str]]:

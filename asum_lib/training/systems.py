@@ -107,11 +107,7 @@ def _end_to_end(folder: Path, seed: int, progress: Progress) -> Path:
 
     recipe, beside = training.RECIPE, CHECKPOINTS / "adapters"
     heard, read = SHIPPED
-    speech, text = (
-        adapted.speech(str(beside / heard), HEARER.precision, "mini"),
-        adapted.summarizer(str(beside / read), SUMMARIZER.precision, "en", "mini"),
-    )
-    ear = models.join(speech, text, seed, inner=recipe.inner)
+    ear = training.joined(beside / heard, beside / read, seed, recipe)
     rows = training.aligned(ear, seed, recipe.alignment, progress)
     ear, history = training.end_to_end(ear, SUMMARIZER.dev, seed, recipe, progress)
     about = asdict(recipe) | {"seed": seed, "bridge": rows[-1], "last_epoch": history[-1]}

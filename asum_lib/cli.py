@@ -278,6 +278,8 @@ def _adapt(options) -> None:
 def _summarize(options) -> int:
     if options.scale == "mini":  # small products: a second thread gains nothing, and with a busy processor costs much
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # bitsandbytes marks functions for PyTorch's compiler, and that alone loads it: a fifth of a cold start. Uncompiled they do the same.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
     from contextlib import ExitStack
     from pathlib import Path

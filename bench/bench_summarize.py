@@ -10,6 +10,7 @@ Peak memory is the process's own (`VmHWM`), read at its end. Prints the figures 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -67,13 +68,14 @@ def joined(path: Path, length_s: float) -> Path:
 def measure(path: Path, name: str, system: dict, rounds: int) -> dict:
     """Wall times and what the command says of itself, of `rounds` processes."""
     options = [part for key, value in system.items() for part in (f"--{key}", value)]
-    walls, answers = [], []
+    walls, processor, answers, load = [], [], [], os.getloadavg()[0]
     for _ in range(rounds):
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), _children_s()
         done = subprocess.run(
             [sys.executable, "-m", "asum_lib", "summarize", str(path), "--format", "json", *options], stdout=subprocess.PIPE, text=True, check=True
         )
         walls.append(round(time.perf_counter() - start, 3))
+        processor.append(round(_children_s() - spent, 3))
         answers.append(json.loads(done.stdout)[0])
     middle = answers[walls.index(statistics.median_low(walls))]
     return {
@@ -81,6 +83,8 @@ def measure(path: Path, name: str, system: dict, rounds: int) -> dict:
         "recording": name,
         "audio_s": middle["audio_s"],
         "wall_s": walls,
+        "processor_s": processor,
+        "load_before": load,
         "time_s": middle["time_s"],
         "memory_bytes": max(answer["memory_bytes"] for answer in answers),
         "segments": len(middle["segments"]),
@@ -88,12 +92,17 @@ def measure(path: Path, name: str, system: dict, rounds: int) -> dict:
     }
 
 
+def _children_s() -> float:
+    """Processor seconds of all children so far, which another program on the machine hardly moves."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def as_text(row: dict) -> str:
-    wall_s = statistics.median(row["wall_s"])
-    return (
-        f"{row['system']} {row['precision']}, {row['recording']} ({row['audio_s']:.0f} s): {wall_s:.1f} s, {row['audio_s'] / wall_s:.1f} times real "
-        f"time, {row['memory_bytes'] / 1e6:.0f} MB, {row['time_s']}"
-    )
+    wall_s, processor_s = statistics.median(row["wall_s"]), statistics.median(row["processor_s"])
+    what = f"{row['system']} {row['precision']}, {row['recording']} ({row['audio_s']:.0f} s)"
+    speed = f"{wall_s:.1f} s ({processor_s:.1f} s of processor), {row['audio_s'] / wall_s:.1f} times real time"
+    return f"{what}: {speed}, {row['memory_bytes'] / 1e6:.0f} MB, {row['time_s']}"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,15 @@ TIME_S = {"load": 4.0, "read": 0.1, "transcribe": 1.0, "summarize": 0.5}
 
 
 def row(recording, audio_s, wall_s, memory_mb):
-    about = {"system": "cascade", "precision": "int8", "recording": recording, "audio_s": audio_s, "wall_s": wall_s}
+    about = {
+        "system": "cascade",
+        "precision": "int8",
+        "recording": recording,
+        "audio_s": audio_s,
+        "wall_s": wall_s,
+        "processor_s": [5.0],
+        "load_before": 0.25,
+    }
     return about | {"time_s": TIME_S, "memory_bytes": round(memory_mb * 1e6), "segments": 3, "summary_words": 20}
 
 
@@ -33,8 +41,8 @@ def results(tmp_path):
 
 def test_times_have_their_spread_their_runs_and_their_machine(results):
     shown = render_summarize.times(results).data
-    assert "<td>7.0 (6.0 to 8.0)</td><td>3</td><td>9</td><td>500</td>" in shown
-    assert "<td>120.0</td><td>1</td><td>50</td>" in shown and "imports and models 4.0" in shown
+    assert "<td>7.0 (6.0 to 8.0)</td><td>5.0</td><td>0.2</td><td>3</td><td>9</td><td>500</td>" in shown
+    assert "<td>120.0</td><td>5.0</td><td>0.2</td><td>1</td><td>50</td>" in shown and "imports and models 4.0" in shown
     assert "a &lt;processor&gt;, 2 cores" in shown and "summarize.json" in shown
 
 

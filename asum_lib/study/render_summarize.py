@@ -28,13 +28,25 @@ def times(results: Path = RESULTS) -> object:
                 html.escape(f"{row['system']}, {row['precision']}"),
                 html.escape(f"{row['recording']} ({row['audio_s']:,.0f} s)"),
                 f"{wall_s:.1f}{spread}",
+                f"{statistics.median(row['processor_s']):.1f}",
+                f"{row['load_before']:.1f}",
                 len(row["wall_s"]),
                 f"{row['audio_s'] / wall_s:.0f}",
                 f"{row['memory_bytes'] / 1e6:.0f}",
                 stages,
             ]
         )
-    titles = ("system", "recording", "seconds, cold start included", "runs", "times real time", "peak memory, MB", "of them, s")
+    titles = (
+        "system",
+        "recording",
+        "seconds, cold start included",
+        "of processor",
+        "load before",
+        "runs",
+        "times real time",
+        "peak memory, MB",
+        "of them, s",
+    )
     return _html(_table(titles, lines, _made(report["provenance"], f"{report['cores']} cores", results, "summarize.json")))
 
 

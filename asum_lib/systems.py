@@ -206,6 +206,8 @@ def _end_to_end(scale: str, precision: str, asr: str | None, summarizer: str | N
         raise InputError(f"system 'e2e' at scale {scale!r}: no end-to-end model is trained at it, choose scale mini or system cascade")
     if asr is not None or summarizer is not None:
         raise InputError("system 'e2e' with --asr or --summarizer: it hears and reads with what it was trained with, leave them out")
+    if rounds != 1:
+        raise InputError(f"system 'e2e' with {rounds} rounds: it reads sound and not its own summaries, leave --rounds out")
     return end_to_end_of(speech_summary.load(END_TO_END, precision, scale), Decoding(batch_size=8), batch_size)
 
 

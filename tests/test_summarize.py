@@ -187,6 +187,8 @@ def test_wrong_use_is_told_in_one_line_before_a_model_is_loaded(talk, tmp_path, 
     assert refused(capsys, tmp_path / "notes.txt") == f"{tmp_path / 'notes.txt'}: is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed"
     assert refused(capsys, tmp_path / "empty") == f"folder {tmp_path / 'empty'}: no audio file in it"
     assert refused(capsys, path, "--system", "choir") == "unknown system 'choir': choose from cascade, e2e"
+    assert refused(capsys, path, "--system", "e2e", "--rounds", "2").startswith("system 'e2e' with 2 rounds")
+    assert refused(capsys, path, "--system", "e2e", "--scale", "paper").startswith("system 'e2e' at scale 'paper'")
     assert refused(capsys, path, "--scale", "huge") == "unknown scale 'huge': choose from mini, paper"
     assert refused(capsys, path, "--format", "xml") == "unknown format 'xml': choose from text, json, srt"
     assert refused(capsys, path, "--rounds", "0") == "--rounds '0' is not a whole number of 1 or more"

@@ -31,6 +31,9 @@ SUMMARIZER = {"mini": str(ADAPTERS / "t5-talks-adalora"), "paper": "facebook/bar
 END_TO_END = ADAPTERS / "e2e-talks"
 BATCH = {"mini": 32, "paper": 4}  # phrases heard at once: what a recording of any length takes in memory beside the models
 
+T5_READS_TOKENS = 512  # that it was trained on; its positions are relative and set no limit
+PAPER_NEW_TOKENS = 142  # the most that bart-large-cnn was published to write; with its 4 beams and no repeated 3-gram
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -193,7 +196,9 @@ def _cascade(scale: str, precision: str, asr: str | None, summarizer: str | None
 
     speech = adapted.speech(_asr(scale, asr), precision, scale)
     writer = adapted.summarizer(_summarizer(scale, summarizer), precision, language, scale)
-    decoding = Decoding(batch_size=8) if scale == "mini" else Decoding(batch_size=4, beams=4, max_source_tokens=512, no_repeat_ngram=3)
+    reads = getattr(writer.model.config, "max_position_embeddings", T5_READS_TOKENS)
+    usual = Decoding(batch_size=4, beams=4, max_source_tokens=reads, max_new_tokens=PAPER_NEW_TOKENS, no_repeat_ngram=3)
+    decoding = Decoding(batch_size=8) if scale == "mini" else usual
     return cascade_of(speech, writer, decoding, batch_size, scale, rounds)
 
 

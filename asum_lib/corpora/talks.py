@@ -41,7 +41,7 @@ CORPORA = {  # name: (variant, domain)
 # What the noise is: signal to noise in dB of the talks in turn, None for the room that a talk has anyway. On dev the mini cascade's word error
 # rate of 11.6 % in their own rooms (12 to 30 dB) is 28.7 % at 8 dB and 49.3 % at 5 dB.
 ROOMS_DB = {"howto-talks-8db": (8.0,), "howto-talks-5db": (5.0,), "howto-talks-rooms-source": (None, 8.0, 5.0)}
-FIRST = {"howto-talks-rooms-source": 600}  # talks that a corpus is cut to
+FIRST = {"howto-talks-rooms-source": 300}  # talks that a corpus is cut to
 NAMES = tuple(CORPORA)
 KINDS = {  # of facts that a summary states
     "plain": ("task", "person", "tool", "place", "sentiment"),
@@ -134,6 +134,7 @@ def load_talks(name: str, split: str, progress: Callable[[str], None] = lambda l
     return Talks(name, split, "en", tuple(talks), digest)
 
 
+@lru_cache(maxsize=16)
 def scripts(name: str, split: str) -> list[Script]:
     """Every talk of a split as it is to be spoken; makes no audio."""
     variant, domain = CORPORA[name]
@@ -143,6 +144,7 @@ def scripts(name: str, split: str) -> list[Script]:
     return [_with_steps(variant, domain, split, number) for number in range(STRESS_DOCUMENTS[domain][split])]
 
 
+@lru_cache(maxsize=16)
 def fingerprint(name: str, split: str) -> str:
     """SHA-256 of the recipe of a split: words, takes, room. Independent of the machine."""
     lines = [json.dumps([VERSION, howto.AUDIO_VERSION, asdict(script)]) for script in scripts(name, split)]

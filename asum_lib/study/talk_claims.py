@@ -35,7 +35,7 @@ def judge(rule: dict, scale: str, results: Path) -> tuple[str, str, list[dict]]:
 def _part(stated: dict, found: dict[str, list[Row]]) -> Part:
     choose("expectation of a rule", stated["expect"], EXPECTATIONS)
     sides = [(float(weight), _find(found, cell), cell["metric"]) for weight, cell in stated["sides"]]
-    rows = tuple(dict.fromkeys(row for _, row, _ in sides if row))
+    rows = tuple({id(row): row for _, row, _ in sides if row}.values())
     complete = all(row is not None and row.complete for _, row, _ in sides)
     return Part(stated["what"], stated["expect"], _contrast(sides, stated.get("minus", 0.0)) if complete else None, rows)
 

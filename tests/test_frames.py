@@ -71,4 +71,4 @@ def test_talks_to_train_on_are_in_three_rooms_in_turn():
     source = talks.scripts("howto-talks-source", "train")
     found = talks.scripts("howto-talks-rooms-source", "train")
     assert [one.snr_db for one in found[:6]] == [source[0].snr_db, 8.0, 5.0, source[3].snr_db, 8.0, 5.0]
-    assert len(found) == 600
+    assert len(found) == 300

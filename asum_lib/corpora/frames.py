@@ -20,10 +20,10 @@ NOISE = 0.08  # standard deviation of a pixel's noise; 1 is white
 _GOLDEN = 0.381966  # of a turn round the colour wheel: neighbours in a list look unlike
 
 
-def draw(script: talks.Script) -> np.ndarray:
-    """The frames of a talk, one a sentence in order: uint8, shape (sentences, 48, 48, 3)."""
+def draw(script: talks.Script, drawing: int = 0) -> np.ndarray:
+    """The frames of a talk, one a sentence in order: uint8, shape (sentences, 48, 48, 3). Another `drawing` draws the same things anew."""
     topic = topic_of(script)
-    return np.stack([_draw(topic, shown(topic, take.text), _rng(script.id, number)) for number, take in enumerate(script.takes)])
+    return np.stack([_draw(topic, shown(topic, take.text), _rng(script.id, drawing, number)) for number, take in enumerate(script.takes)])
 
 
 def draw_all(name: str, split: str) -> list[np.ndarray]:

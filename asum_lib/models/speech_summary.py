@@ -249,8 +249,12 @@ def write(
     states: Sequence,
     decoding: summarize.Decoding,
     progress: Callable[[int], None] = lambda done: None,
+    frames: Sequence | None = None,
 ) -> list[str]:
-    """One summary a talk; `states[i]` are the states (windows, positions, heard) of talk i. The model is left in evaluation mode."""
+    """One summary a talk; `states[i]` are the states (windows, positions, heard) of talk i, `frames[i]` for a model that sees its frames.
+
+    The model is left in evaluation mode.
+    """
     model.eval()
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     order = sorted(range(len(states)), key=lambda item: -len(states[item]))
@@ -258,7 +262,8 @@ def write(
     with torch.inference_mode(), unpacked(base.text):
         for start in range(0, len(order), decoding.batch_size):
             items = order[start : start + decoding.batch_size]
-            inputs, mask = base.read(torch.cat([states[item].float() for item in items]), [len(states[item]) for item in items])
+            seen = [] if frames is None else [[frames[item] for item in items]]
+            inputs, mask = base.read(torch.cat([states[item].float() for item in items]), [len(states[item]) for item in items], *seen)
             arguments = summarize.generation(base.text.config, loaded.tokenizer, loaded.language, decoding)
             tokens = base.text.generate(inputs_embeds=inputs, attention_mask=mask, **arguments)
             for item, text in zip(items, loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True):

@@ -7,7 +7,7 @@ from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
 from asum_lib.study.execute import parameters_of
 from asum_lib.study.records import Record
-from asum_lib.study.talk_cells import COST, E2E, SIZE, SYSTEMS, TABLES, UNTRAINED, TalkCell, make_talk_cell, planned_talks
+from asum_lib.study.talk_cells import COST, E2E, SIZE, SYSTEMS, TABLES, UNTRAINED, VIDEO, TalkCell, make_talk_cell, planned_talks
 
 NOTEBOOK = "notebooks/e2e_summarization.ipynb"
 
@@ -49,7 +49,7 @@ def measure(given: dict, notebook: str | None = None) -> Row:
 
 def cells_of(given: dict) -> list[TalkCell]:
     """The cells that the parameters of `run` ask for; raises `InputError` for what there is not."""
-    table = choose("table", given["table"], TABLES)
+    table = choose("table", given["table"], [name for name in TABLES if name != VIDEO])
     if given["grid"]:
         return planned_talks(table)
     for name in ("systems", "sizes", "precisions", "seeds"):

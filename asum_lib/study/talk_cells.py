@@ -5,19 +5,24 @@
   WER table has written of the same sentences, so that error rates from 5 to 50 % are read by one reader.
 - `prosody`: the controlled test on `howto-stress` and, without the stress, `howto-flat`.
 - `e2e_cost`: cascade and end-to-end model in one process, in turn: time, weights, memory.
+- `video`: the end-to-end model with frames of the talk, with those of another talk, and without, on the same talks in three rooms; all of
+  them trained on talks in such rooms. One cascade, trained on quiet talks alone, shows how hard each room is.
 """
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from asum_lib.corpora.talks import CORPORA
+from asum_lib.corpora.talks import CORPORA, ROOMS_DB
 from asum_lib.errors import InputError, choose
 from asum_lib.study.cells import SIZES
 
-E2E, PROSODY, COST = "e2e", "prosody", "e2e_cost"
-TABLES = (E2E, PROSODY, COST)
+E2E, PROSODY, COST, VIDEO = "e2e", "prosody", "e2e_cost", "video"
+TABLES = (E2E, PROSODY, COST, VIDEO)
 UNTRAINED = ("chance", "lead3", "textrank", "oracle")  # take a summary of another talk, or sentences of what was really said
 SYSTEMS = (*UNTRAINED, "reference", "ladder", "cascade", "e2e")
+IN_ROOMS = ("e2e", "e2e-frames", "e2e-other-frames")  # of the table `video`: without frames, with the talk's own, with those of the next talk
+ROOMS = ("howto-talks", "howto-talks-8db", "howto-talks-5db")  # quiet to loud
+TRAINED_IN_ROOMS = "howto-talks-rooms"  # the target's few talks in each of the rooms, and the source's each in one of them
 SEEDS = (0, 1, 2)
 SIZE = "medium"  # of the Whisper that both systems hear with where one size is enough: the paper's best for its memory
 # Precision and method of the cascade's Whisper. It has to be adapted to phrases as recordings are cut into them (see `training.systems`);
@@ -70,21 +75,23 @@ def make_talk_cell(
 ) -> TalkCell:
     """Validate and resolve one cell of scale mini; raises `InputError`. What hears nothing has no size, what trains nothing no seed."""
     choose("table", table, TABLES)
-    choose("system", system, (*SYSTEMS, "both") if table == COST else SYSTEMS)
-    choose("corpus of talks", corpus, CORPORA)
+    choose("system", system, {COST: (*SYSTEMS, "both"), VIDEO: ("cascade", *IN_ROOMS)}.get(table, SYSTEMS))
+    choose("corpus of talks", corpus, ROOMS if table == VIDEO else [name for name in CORPORA if name not in ROOMS_DB])
     choose("asr", asr, SIZES)
     able = LADDER if system == "ladder" else HEARERS
     if (precision, method) not in able:
         raise InputError(f"precision {precision!r} with method {method!r}: choose from {', '.join(' '.join(pair) for pair in able)}")
-    if system in ("e2e", "both") and (asr, precision, method) != (SIZE, "int8", "adalora"):
+    if system in ("both", *IN_ROOMS) and (asr, precision, method) != (SIZE, "int8", "adalora"):
         raise InputError(
             f"system {system!r} with a Whisper {asr} at {precision} with method {method}: the end-to-end model hears with {SIZE} int8 adalora"
         )
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise InputError(f"seed {seed!r} is not a whole number of 0 or more")
-    hears, trained = system in ("ladder", "cascade", "e2e", "both"), system not in UNTRAINED
+    hears, trained = system in ("ladder", "cascade", "both", *IN_ROOMS), system not in UNTRAINED
     heard = (asr, precision, method) if hears else (None, None, None)
     trained_on = {"howto-flat": "howto-stress"}.get(corpus, corpus)
+    if table == VIDEO:
+        trained_on = ROOMS[0] if system == "cascade" else TRAINED_IN_ROOMS
     return TalkCell(table, "mini", system, *heard, corpus, trained_on if trained else None, split, seed if trained else 0)
 
 
@@ -96,6 +103,9 @@ def planned_talks(table: str) -> list[TalkCell]:
     if table == PROSODY:
         corpora, systems = ("howto-stress", "howto-flat"), ("reference", "cascade", "e2e")
         return [make_talk_cell(system, table=PROSODY, corpus=corpus, seed=seed) for corpus in corpora for system in systems for seed in SEEDS]
+    if table == VIDEO:
+        cells = [make_talk_cell("cascade", table=VIDEO, corpus=corpus) for corpus in ROOMS]
+        return cells + [make_talk_cell(system, table=VIDEO, corpus=corpus, seed=seed) for seed in SEEDS for system in IN_ROOMS for corpus in ROOMS]
     cells = [make_talk_cell(system) for system in UNTRAINED]
     cells += [make_talk_cell("reference", seed=seed) for seed in SEEDS]
     cells += [make_talk_cell("cascade", size, *hearer, seed=seed) for size in SIZES for hearer in HEARERS for seed in SEEDS]

@@ -18,11 +18,11 @@ from asum_lib.corpora import talks
 from asum_lib.errors import InputError
 from asum_lib.measure import extractive, rouge, stats, summaries, wer
 from asum_lib.paths import CHECKPOINTS, RESULTS
-from asum_lib.study import records
+from asum_lib.study import records, talk_video
 from asum_lib.study.cells import PAPER_RATE, make_cell
 from asum_lib.study.sweep import Progress, Task, progress_of, sweep
-from asum_lib.study.talk_cells import COST, SIZE, UNTRAINED, TalkCell
-from asum_lib.study.text_tables import MEASURES
+from asum_lib.study.talk_cells import COST, ROOMS, SIZE, TRAINED_IN_ROOMS, UNTRAINED, VIDEO, TalkCell
+from asum_lib.study.text_tables import MEASURES, OF_KIND
 
 NORMALIZER = "whisper-basic"
 DIGITS = 6
@@ -61,7 +61,7 @@ def resolve(cell: TalkCell) -> tuple[dict, str]:
         from asum_lib.models.summarize import Decoding
         from asum_lib.training import systems
 
-        reader = systems.summarizer_of(cell.trained_on)
+        reader = systems.summarizer_of(ROOMS[0] if cell.trained_on == TRAINED_IN_ROOMS else cell.trained_on)
         config |= {"summarizer": asdict(reader), "decoding": asdict(Decoding()), "phrases": talks.VERSION}
         bases.append(reader.base)
         data |= {name: talks.fingerprint(name, "train") for name in reader.corpora}
@@ -76,10 +76,15 @@ def resolve(cell: TalkCell) -> tuple[dict, str]:
         bases.append(f"whisper-{cell.asr}")
         if cell.system == "cascade":
             config["hearer_seed"] = hearer_seed(cell)
-    if cell.system in ("e2e", "both"):
+    if cell.system in ("e2e", "both") and cell.table != VIDEO:
         from asum_lib.training.speech_summary import RECIPE
 
         config["end_to_end"] = asdict(RECIPE)
+    if cell.table == VIDEO:
+        config["adapters"] = talk_video.adapters()
+    if cell.trained_on == TRAINED_IN_ROOMS:
+        config["in_rooms"] = talk_video.recipe(sees=cell.system != "e2e")
+        data |= talk_video.train_fingerprints()
     if cell.table == COST:
         config["peak_runs"] = PEAK_RUNS
     signature = rouge.signature("rouge1", "en")
@@ -207,6 +212,8 @@ def _measure_and_write(cell: TalkCell, shop: Workshop, path: Path, config, finge
 
 def _command(cell: TalkCell) -> str:
     """The command that measures this cell, with the others of its system."""
+    if cell.table == VIDEO:
+        return f"asum run video_frames -p 'systems=[\"{cell.system}\"]' -p 'seeds=[{cell.seed}]'"
     given = {"table": cell.table, "systems": f'["{cell.system}"]', "seeds": f"[{cell.seed}]"}
     if cell.system == "cascade":
         given |= {"sizes": f'["{cell.asr}"]'}
@@ -221,6 +228,17 @@ def _measure(cell: TalkCell, shop: Workshop) -> tuple[dict, list[dict], dict]:
     heard, history, params, memory, train_s = None, [], records.unmeasured(records.PARAMS), records.unmeasured(records.MEMORY_BYTES), None
     if cell.system in UNTRAINED:
         written = _untrained(cell.system, corpus)
+    elif cell.table == VIDEO and cell.system == "cascade":
+        speech, loaded = talk_video.shipped(shop.once)
+        start = time.perf_counter()
+        heard = hear_all(speech, corpus)
+        written = _summaries(loaded, heard)
+        params, memory = _of_model([speech.model, loaded.model])
+    elif cell.table == VIDEO:
+        ear, history = talk_video.trained(cell.seed, cell.system != "e2e", shop.once, shop.progress)
+        start = time.perf_counter()
+        written = talk_video.written(cell.system, ear, corpus, shop.once, shop.progress)
+        params, memory = _of_model([ear.encoder, ear.model], _added(talk_video.shipped(shop.once)[1].model))
     elif cell.system == "e2e":
         ear, history = shop.end_to_end(cell.trained_on, cell.seed)
         start = time.perf_counter()
@@ -241,6 +259,8 @@ def _measure(cell: TalkCell, shop: Workshop) -> tuple[dict, list[dict], dict]:
         params, memory = _of_model(models)
     evaluate_s = time.perf_counter() - start
     samples = sample_rows(corpus, written, heard)
+    if cell.table == VIDEO:
+        samples = [row | talk_video.by_kind(talk.facts, row["summary"]) for row, talk in zip(samples, corpus.talks, strict=True)]
     outcome = {
         "status": "ok",
         "reason": None,
@@ -376,6 +396,7 @@ def signature(metric: str) -> str:
     if metric == "wer_pct":
         return wer.signature(NORMALIZER)
     return {
+        **dict.fromkeys((f"{kind}_recall" for kind in OF_KIND), "facts of a kind|stated of those in the reference|pool:corpus"),
         "fact_recall": "facts|stated of those in the reference|pool:corpus",
         "made_up": "facts|of no talk|mean",
         "length": "words|tok:unicode|mean",

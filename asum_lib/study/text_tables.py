@@ -36,6 +36,8 @@ class Measure:
 
 
 COSTS = {"ms": "ms", "weights_kb": "kB", "peak_kb": "kB"}  # what a talk takes end to end and in the cascade
+# What a summary states of the reference's facts, by kind; frames show task and tool, and not the others
+OF_KIND = ("shown", "unshown", "task", "tool", "person", "place", "sentiment")
 MEASURES = {
     **{kind: Measure(kind, 1.0, "ROUGE x 100", "higher") for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum")},
     "rouge1_default": Measure("rouge1_default", 1.0, "ROUGE x 100", "higher"),  # Russian under the English tokenizer: a trap on purpose
@@ -46,6 +48,7 @@ MEASURES = {
     # of speech alone
     "step_right": Measure("step_right", 1.0, "% of summaries", "higher"),
     "wer_pct": Measure("asr_errors", "asr_words", "%", "lower"),
+    **{f"{kind}_recall": Measure(f"{kind}_right", f"{kind}_wanted", "%", "higher") for kind in OF_KIND},
     **{f"{system}_{name}": Measure(f"{system}_{name}", 100.0, unit, "lower") for name, unit in COSTS.items() for system in ("e2e", "cascade")},
 }
 COLUMNS = "corpus,model,precision,method,rank,modules,metric,value (95 % interval),seeds,paper,kept rank,trained,kept,status".split(",")

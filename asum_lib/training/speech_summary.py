@@ -60,23 +60,34 @@ RECIPE = Recipe(Alignment(), 128, adapter_of("adalora", 16, MODULES["t5"]["all-l
 
 @dataclass(frozen=True)
 class HeardTalks:
-    """Talks as the training loop takes them: `states[i]` (windows, positions, heard) of talk i in half precision, and its summary."""
+    """Talks as the training loop takes them: `states[i]` (windows, positions, heard) of talk i in half precision, and its summary.
+
+    `frames[i]`, for a model that sees, are those of talk i as `eye.Eye` takes them.
+    """
 
     states: Sequence
     summaries: Sequence[str]
+    frames: Sequence | None = None
     max_target_tokens: int = 100
 
     def examples(self, loaded) -> Examples:
         """Batches for an `Ear`."""
         targets = summarize.encode_summaries(loaded.text.tokenizer, self.summaries, self.max_target_tokens)
-        return Examples([len(target) for target in targets], partial(collate, self.states, targets))
+        return Examples([len(target) for target in targets], partial(collate, self.states, targets, frames=self.frames))
 
 
-def collate(states, targets, items: np.ndarray) -> dict:
-    """`states` (windows of all talks, positions, heard), `counts` (talks,), `labels` (talks, longest target) padded with -100, as tensors."""
+def collate(states, targets, items: np.ndarray, frames: Sequence | None = None) -> dict:
+    """`states` (windows of all talks, positions, heard), `counts` (talks,), `labels` (talks, longest target) padded with -100, as tensors.
+
+    Where there are frames, `frames` of all talks, one after the other, and `frame_counts` (talks,) too.
+    """
     labels, _ = summarize.pad([targets[item] for item in items], -100)
     chosen = [states[item] for item in items]
-    return {"states": torch.cat(chosen).float(), "counts": torch.tensor([len(windows) for windows in chosen]), "labels": labels}
+    batch = {"states": torch.cat(chosen).float(), "counts": torch.tensor([len(windows) for windows in chosen]), "labels": labels}
+    if frames is None:
+        return batch
+    seen = [frames[item] for item in items]
+    return batch | {"frames": torch.cat(seen), "frame_counts": torch.tensor([len(of_talk) for of_talk in seen])}
 
 
 def aligned(ear: Ear, seed: int, training: Alignment, progress: Progress = lambda line: None) -> list[dict]:
@@ -182,7 +193,7 @@ def align(
 def summarise(
     ear: Ear, train: HeardTalks, dev: HeardTalks, training: Training, adapter: Adapter, seed: int, progress: Progress = lambda line: None
 ) -> tuple[object, list[dict]]:
-    """(the adapted model, a row an epoch): the bridge and `adapter` on the text model learn to write summaries of what is heard.
+    """(the adapted model, a row an epoch): the bridge, the eye of a model that sees and `adapter` on the text model learn to write summaries.
 
     `ear.model` is changed in place; epoch 0 is what hearing and reading alone amount to.
     """
@@ -190,11 +201,11 @@ def summarise(
     examples = dev.examples(ear)
 
     def evaluate(model) -> dict:
-        written = write(model, ear.text, dev.states, summarize.Decoding())
+        written = write(model, ear.text, dev.states, summarize.Decoding(), frames=dev.frames)
         scores = rouge.score(dev.summaries, written, ear.text.language)
         return {"dev_loss": mean_loss(model, examples), "dev_rouge1": float(100 * scores["rouge1"].mean())}
 
-    return finetune(ear, train, training, adapter, seed, evaluate, progress, also=("bridge",))
+    return finetune(ear, train, training, adapter, seed, evaluate, progress, also=("bridge",) if train.frames is None else ("bridge", "eye"))
 
 
 def bridge_wer_pct(ear: Ear, phrases: Sequence) -> float:

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -90,19 +90,25 @@ def collate(states, targets, items: np.ndarray, frames: Sequence | None = None) 
     return batch | {"frames": torch.cat(seen), "frame_counts": torch.tensor([len(of_talk) for of_talk in seen])}
 
 
-def aligned(ear: Ear, seed: int, training: Alignment, progress: Progress = lambda line: None) -> list[dict]:
-    """Teach the bridge of `ear` to hear, on the phrases of `training.corpora`; returns `align`'s rows."""
+def listening(ear: Ear, progress: Progress = lambda line: None) -> Callable[[str, str], list]:
+    """A function of (corpus, split): what the encoder of `ear` hears of its talks, heard once."""
+    return lru_cache(maxsize=None)(lambda corpus, split: hear(ear, talks.load_talks(corpus, split, progress), progress))
+
+
+def aligned(ear: Ear, seed: int, training: Alignment, heard: Callable[[str, str], list], progress: Progress = lambda line: None) -> list[dict]:
+    """Teach the bridge of `ear` to hear, on the phrases of `training.corpora`, `heard` by `listening`; returns `align`'s rows."""
     source, target = training.corpora
     parts = [(source, "train"), (target, "train"), (target, "dev")]
-    found = [phrases_of(hear(ear, talks.load_talks(*part, progress), progress), *part, ear.text.tokenizer) for part in parts]
+    found = [phrases_of(heard(*part), *part, ear.text.tokenizer) for part in parts]
     return align(ear, *found, training, seed, progress)
 
 
-def end_to_end(ear: Ear, corpus: str, seed: int, recipe: Recipe, progress: Progress = lambda line: None) -> tuple[Ear, list[dict]]:
+def end_to_end(
+    ear: Ear, corpus: str, seed: int, recipe: Recipe, heard: Callable[[str, str], list], progress: Progress = lambda line: None
+) -> tuple[Ear, list[dict]]:
     """(the end-to-end model for the talks of a corpus, adapted; a row an epoch) of one whose bridge has learnt to hear. `ear` is changed in place."""
     parts = [(f"{corpus}-source", "train"), (corpus, "train"), (corpus, "dev")]
-    split = [talks.load_talks(*part, progress) for part in parts]
-    *train, dev = (HeardTalks(hear(ear, one, progress), [talk.summary for talk in one.talks]) for one in split)
+    *train, dev = (HeardTalks(heard(*part), [talk.summary for talk in talks.load_talks(*part, progress).talks]) for part in parts)
     together = HeardTalks([states for part in train for states in part.states], [text for part in train for text in part.summaries])
     model, history = summarise(ear, together, dev, recipe.training, recipe.adapter, seed, progress)
     return replace(ear, model=model), history
@@ -115,8 +121,9 @@ def kept(corpus: str, seed: int, recipe: Recipe = RECIPE, progress: Progress = l
     folder = cache() / "adapters" / f"e2e-{corpus}-s{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if not (folder / NOTE).is_file():
         ear = joined(hearer, reader, seed, recipe)
-        rows = _kept_bridge(ear, hearer, seed, recipe, progress)
-        ear, history = end_to_end(ear, corpus, seed, recipe, progress)
+        heard = listening(ear, progress)
+        rows = _kept_bridge(ear, hearer, seed, recipe, heard, progress)
+        ear, history = end_to_end(ear, corpus, seed, recipe, heard, progress)
         folder.mkdir(parents=True, exist_ok=True)
         about = {"rows": [*rows, *history]}
         save(ear, folder, hearer=hearer.name, summarizer=reader.name, precision=systems.HEARER.precision, what="", training=about)
@@ -131,14 +138,14 @@ def joined(hearer: Path, reader: Path, seed: int, recipe: Recipe = RECIPE) -> Ea
     return join(speech, text, seed, inner=recipe.inner)
 
 
-def _kept_bridge(ear: Ear, hearer: Path, seed: int, recipe: Recipe, progress: Progress) -> list[dict]:
+def _kept_bridge(ear: Ear, hearer: Path, seed: int, recipe: Recipe, heard: Callable[[str, str], list], progress: Progress) -> list[dict]:
     """Teach the bridge of `ear` to hear, or take what the cache has of it: that does not depend on the talks that are to be summarised."""
     from safetensors.torch import load_file, save_file
 
     key = json.dumps([asdict(recipe.alignment), recipe.inner, hearer.name, seed])
     path = cache() / "adapters" / f"bridge-s{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     if not path.is_file():
-        rows = aligned(ear, seed, recipe.alignment, progress)
+        rows = aligned(ear, seed, recipe.alignment, heard, progress)
         path.with_suffix(".json").write_text(json.dumps(rows), encoding="utf-8")
         save_file(ear.model.bridge.state_dict(), path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)

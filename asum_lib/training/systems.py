@@ -106,13 +106,14 @@ def _end_to_end(folder: Path, seed: int, progress: Progress) -> Path:
     from asum_lib.training import speech_summary as training
 
     recipe, beside = training.RECIPE, CHECKPOINTS / "adapters"
-    heard, read = SHIPPED
-    ear = training.joined(beside / heard, beside / read, seed, recipe)
-    rows = training.aligned(ear, seed, recipe.alignment, progress)
-    ear, history = training.end_to_end(ear, SUMMARIZER.dev, seed, recipe, progress)
+    hearer_name, reader_name = SHIPPED
+    ear = training.joined(beside / hearer_name, beside / reader_name, seed, recipe)
+    heard = training.listening(ear, progress)
+    rows = training.aligned(ear, seed, recipe.alignment, heard, progress)
+    ear, history = training.end_to_end(ear, SUMMARIZER.dev, seed, recipe, heard, progress)
     about = asdict(recipe) | {"seed": seed, "bridge": rows[-1], "last_epoch": history[-1]}
     what = "bridge and AdaLoRA of an end-to-end summariser, trained on the talks of howto-talks and howto-talks-source"
-    return models.save(ear, folder, hearer=heard, summarizer=read, precision=HEARER.precision, what=what, training=about)
+    return models.save(ear, folder, hearer=hearer_name, summarizer=reader_name, precision=HEARER.precision, what=what, training=about)
 
 
 def hearer(seed: int = 0, recipe: Recipe = HEARER, progress: Progress = lambda line: None) -> tuple[loading.Speech, list[dict]]:

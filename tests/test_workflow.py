@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from asum_lib.paths import REPOSITORY
-from asum_lib.study import learning_rates
+from asum_lib.study import learning_rates, talk_cells
 from asum_lib.study.cells import SIZES, make_row
 from asum_lib.study.tables import GRIDS, planned
 from asum_lib.study.text_cells import COMBINATIONS, TABLE_OF, make_text_cell, planned_search, planned_text
@@ -28,10 +28,13 @@ def study(tmp_path):
             touch(cell.path(tmp_path / "results"))
     for cell in [*learning_rates.planned_rates(), *planned_search(), *(cell for name in TABLE_OF["mini"].values() for cell in planned_text(name))]:
         touch(cell.path(tmp_path / "results"))
+    for cell in (cell for table in talk_cells.TABLES for cell in talk_cells.planned_talks(table)):
+        touch(cell.path(tmp_path / "results"))
     for corpus in TABLE_OF["mini"]:
         touch(tmp_path / "results" / "mini" / "corpora" / f"{corpus}-test.json")
     for path in [
         *(f"notebooks/{name}.ipynb" for name in ("whisper_quant", "learning_rates", "corpora", "peft_rouge", "memory_footprint")),
+        *(f"notebooks/{name}.ipynb" for name in ("e2e_summarization", "video_frames")),
         ".ci/check_book.py",
         *(f"checkpoints/whisper-{size}/model.safetensors" for size in SIZES),
         *(f"checkpoints/{model}-mini/model.safetensors" for model in ("t5", "mbart")),

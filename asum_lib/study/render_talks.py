@@ -20,7 +20,7 @@ from asum_lib.study.render_rates import _interval, _table
 from asum_lib.study.render_rouge import METRIC_NAMES as ROUGE_NAMES
 from asum_lib.study.render_rouge import _marks
 from asum_lib.study.tables import Row
-from asum_lib.study.talk_cells import COST, E2E, SIZE
+from asum_lib.study.talk_cells import COST, E2E, IN_ROOMS, SIZE
 from asum_lib.study.text_tables import MEASURES
 
 MAIN = {"asr": SIZE, "precision": "int8", "method": "adalora"}  # what the cascade hears with where one Whisper is enough
@@ -33,6 +33,8 @@ SYSTEM_NAMES = {
     "cascade": "cascade",
     "ladder": "transcripts of the WER table",
     "e2e": "end-to-end",
+    "e2e-frames": "end-to-end with the talk's frames",
+    "e2e-other-frames": "end-to-end with another talk's frames",
 }
 HEADINGS = {  # above the first row of a system
     "cascade": "Cascade, by what it hears with",
@@ -40,6 +42,12 @@ HEADINGS = {  # above the first row of a system
     "e2e": "End to end, without a transcript",
 }
 METRIC_NAMES = ROUGE_NAMES | {"step_right": "names the stressed step, %", "wer_pct": "WER of the transcript, %"}
+METRIC_NAMES |= {
+    "shown_recall": "task and tool stated, %",
+    "unshown_recall": "person, place, opinion stated, %",
+    "sentiment_recall": "opinion stated, %",
+}
+METRIC_NAMES |= {f"{kind}_recall": f"{kind} stated, %" for kind in ("task", "tool", "person", "place")}
 SHOWN = ("rouge1", "rouge2", "rougeL", "fact_recall", "made_up", "wer_pct")
 COMPARED = SHOWN[:-1]
 BOTH = ("rouge1", "fact_recall")  # what is said in sentences and drawn
@@ -57,7 +65,7 @@ MARKERS = {"reference": "*", "ladder": "o", "cascade": "s", "e2e": "D"}
 def name_of(cell: dict) -> str:
     """`cascade, medium int8 + AdaLoRA`."""
     name = SYSTEM_NAMES.get(cell["system"], str(cell["system"]))
-    if cell["asr"] is None or cell["system"] in ("e2e", "both"):
+    if cell["asr"] is None or cell["system"] in ("both", *IN_ROOMS):
         return name
     method = METHOD_NAMES.get(cell["method"], str(cell["method"]))
     return f"{name}, {cell['asr']} {cell['precision']}" + (f" + {method}" if method else "")

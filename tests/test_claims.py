@@ -76,7 +76,7 @@ def verdict_of(claim_id, tmp_path):
 
 def test_without_records_nothing_is_testable(tmp_path):
     judged = claims.judge(results=tmp_path / "results")
-    assert [claim["claim"] for claim in judged] == [*(f"A{n}" for n in range(1, 15)), "B1", "B2", *(f"C{n}" for n in range(1, 7))]
+    assert [claim["claim"] for claim in judged] == [*(f"A{n}" for n in range(1, 15)), "V1", "B1", "B2", *(f"C{n}" for n in range(1, 7))]
     assert {claim["verdict"] for claim in judged} == {"not testable"}
     assert set(judged[0]) == {
         "claim",

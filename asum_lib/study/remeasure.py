@@ -18,7 +18,7 @@ from asum_lib.measure import rouge, stats
 from asum_lib.study import corpora_table, memory_footprint, memory_table, records, sweep, tables, text_scores, text_tables
 from asum_lib.study.cells import LONG_TEXT, MEMORY, Cell
 from asum_lib.study.records import Metric, Record
-from asum_lib.study.talk_cells import COST, TalkCell
+from asum_lib.study.talk_cells import COST, IN_ROOMS, TalkCell
 from asum_lib.study.talk_cells import TABLES as TALK_TABLES
 from asum_lib.study.text_cells import EXTRACTIVE, TextCell
 from asum_lib.study.text_cells import SIZES as TEXT_SIZES
@@ -32,7 +32,7 @@ PEAK_SHARE = 0.1
 START_S, CHILD_S = 10.0, 2.0
 ACCOUNT_S = 2.0  # of a cell that is accounted for alone
 # Of a talk cell, whose models are trained once for several cells: what training them takes where the cache has none of them, on one core.
-TALK_TRAINING_S = {"reference": 150.0, "ladder": 150.0, "cascade": 500.0, "e2e": 1_500.0}
+TALK_TRAINING_S = {"reference": 150.0, "ladder": 150.0, "cascade": 500.0, "e2e": 1_500.0, **dict.fromkeys(IN_ROOMS[1:], 600.0)}
 STALE = "made with another configuration, corpus, checkpoint or metric"
 Outcome = dict  # fields of `verify.Remeasured` that the comparison sets
 

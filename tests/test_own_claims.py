@@ -82,7 +82,7 @@ def test_the_shipped_example_is_registered_and_testable():
 
 
 def test_the_example_of_the_readme_is_judged(tmp_path):
-    blocks = re.findall(r"```\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = re.findall(r"```\w*\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     [block] = [block for block in blocks if "rule_text:" in block]
     path = tmp_path / "mine.yaml"
     path.write_text(SHIPPED.read_text(encoding="utf-8") + block, encoding="utf-8")

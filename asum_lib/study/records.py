@@ -68,6 +68,7 @@ MEASURING += (
     "study/text_scores.py",
     "study/talk_cells.py",
     "study/talk_run.py",
+    "study/talk_video.py",
 )
 LIBRARIES = [
     "torch",

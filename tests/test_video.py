@@ -213,6 +213,14 @@ def test_without_a_record_the_page_says_so(tmp_path):
         assert "No record of this yet" in show(tmp_path).data
 
 
+def test_what_a_record_says_is_shown_as_text(tmp_path):
+    results = tmp_path / "results"
+    write_table(results, dict.fromkeys(IN_ROOMS, right))
+    write_cell(results, make_talk_cell("cascade", table=VIDEO), [], reason="<script>alert(1)</script>")
+    shown = render_video.main_table(results).data
+    assert "&lt;script&gt;" in shown and "<script>" not in shown
+
+
 def test_the_figure_says_what_its_frames_show():
     script = talks.scripts("howto-talks", "dev")[0]
     said = render_video.drawn_frames().data

@@ -307,9 +307,6 @@ def save(ear: Ear, folder: Path, *, hearer: str, summarizer: str, precision: str
 
 def load(folder: Path, precision: str, scale: str = "paper") -> Ear:
     """The end-to-end model in `folder`, hearing at `precision`; raises `InputError` in one line where it or what it stands on is not whole."""
-    from peft import PeftModel
-    from safetensors import SafetensorError
-
     for name in (NOTE, adapted.CONFIG, adapted.WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(
@@ -324,6 +321,9 @@ def load(folder: Path, precision: str, scale: str = "paper") -> Ear:
     speech = adapted.speech(str(folder.parent / note["hearer"]), precision, scale)
     text = adapted.summarizer(str(folder.parent / note["summarizer"]), "fp32", "en", scale)
     ear = join(speech, text, 0, inner=note["inner"])
+    from peft import PeftModel  # after a model was loaded, which quiets what bitsandbytes says while it is imported
+    from safetensors import SafetensorError
+
     try:
         with warnings.catch_warnings():  # as in `adapted.put_on`
             warnings.filterwarnings("ignore", message="The following rank_pattern keys")

@@ -272,7 +272,7 @@ def _measure(cell: TalkCell, shop: Workshop) -> tuple[dict, list[dict], dict]:
         "rtfx": None,
         "history": [{key: row.get(key) for key in records.TEXT_EPOCH} for row in history if "epoch" in row],
     }
-    return outcome, samples, {"rows": [row for row in history if "epoch" not in row]}
+    return outcome, samples, {"rows": history}
 
 
 def _cost(cell: TalkCell, shop: Workshop, corpus: talks.Talks) -> tuple[dict, list[dict], dict]:

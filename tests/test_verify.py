@@ -10,7 +10,7 @@ from asum_lib import cli
 from asum_lib.corpora import howto, materialize
 from asum_lib.errors import InputError
 from asum_lib.measure import rouge, stats, wer
-from asum_lib.study import corpora_table, memory_footprint, records, render_paper, run, text_run, verify
+from asum_lib.study import corpora_table, memory_footprint, records, render_paper, run, talk_cells, text_run, verify
 from asum_lib.study.cells import make_cell
 from asum_lib.study.text_cells import make_text_cell
 
@@ -396,7 +396,7 @@ def test_the_default_sample_of_the_study_holds_a_cell_of_every_table(monkeypatch
     monkeypatch.setattr(digits, "source", lambda: None)  # as where the recordings are
     monkeypatch.setattr(verify, "rescore", lambda path, record: None)
     found = verify.verify(seed=0, dry_run=True)
-    assert {cell.table for cell in found.cells} == set(found.tables)
+    assert {cell.table for cell in found.cells} == set(found.tables) - {talk_cells.COST}  # times, which are not held
     assert {"corpora", "learning_rates", "memory", "rouge_gazeta", "rouge_rates", "rouge_wikihow", "whisper_digits"} < set(found.tables)
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from asum_lib.corpora import texts
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
-from asum_lib.study import all_tables, corpora_table, learning_rates, memory_footprint, memory_table, records, tables, text_tables
+from asum_lib.study import all_tables, corpora_table, learning_rates, memory_footprint, memory_table, records, tables, talk_cells, text_tables
 from asum_lib.study.cells import MEMORY, SCALES
 from asum_lib.study.remeasure import STALE, kind_of, rescore
 
@@ -358,6 +358,7 @@ def _planned(table: str, scale: str, results: Path) -> set[Path]:
         corpora_table.TABLE: lambda: splits if scale == "mini" else [],
         learning_rates.LEARNING_RATES: lambda: learning_rates.planned_rates() if scale == "mini" else [],
     }
+    grids |= {name: partial(talk_cells.planned_talks, name) for name in talk_cells.TABLES if scale == "mini"}
     grids |= {name: partial(tables.planned, name, scale) for name in tables.GRIDS[scale]}
     grids |= {name: partial(text_tables.planned_text, name, scale) for name in text_tables.table_names(scale) if name != text_tables.RANKS_TABLE}
     return {cell.path(results) for cell in grids[table]()} if table in grids else set()

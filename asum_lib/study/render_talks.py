@@ -6,6 +6,7 @@ Measures nothing and types no figure. What errors of hearing cost is for `render
 
 import html
 import itertools
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -270,9 +271,25 @@ def steps_table(results: Path = RESULTS) -> object:
         seed = _link(os.path.relpath(path, Path(results).parent), f"seed {record.cell['seed']}")
         hears = f"{bridge[-1]['dev_wer_pct']:.1f} after {bridge[-1]['step']:,} steps" if bridge else ""
         losses = " ".join(f"{one['dev_loss']:.3f}" for one in epochs)
-        lines.append([seed, hears, losses])
+        scores = " ".join(f"{one['dev_rouge1']:.1f}" for one in rows if "dev_rouge1" in one)
+        lines.append([seed, hears, losses, scores])
     titles = ["", "hearing: WER of the bridge's own reading of dev phrases, %", "both: loss on dev talks before, and after each epoch, nats a token"]
+    titles.append("both: ROUGE-1 on dev talks, likewise")
     return _table(titles, lines, "One training run a seed. What is read off the bridge alone is the best token a state, without a language model.")
+
+
+def rates_table(results: Path = RESULTS) -> object:
+    """The rates that were tried for the last step, by their loss and ROUGE-1 on dev; made by `runs/e2e_choices.py`."""
+    path = Path(results) / "e2e_choices.json"
+    if not path.is_file():
+        return _nothing_yet()
+    tried = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    lines = []
+    for row in sorted(tried, key=lambda row: -row["learning_rate"]):
+        by_epoch = [" ".join(f"{one[key]:{form}}" for one in row["history"]) for key, form in (("dev_loss", ".3f"), ("dev_rouge1", ".1f"))]
+        lines.append([_link("results/e2e_choices.json", f"{row['learning_rate']:g}"), *by_epoch, str(row["seed"])])
+    titles = ["learning rate", "loss on dev talks before, and after each epoch, nats a token", "ROUGE-1 on dev talks, likewise", "seed"]
+    return _table(titles, lines, "The last step by its learning rate, from the same aligned bridge; 25 dev talks, no interval.")
 
 
 # In short --------------------------------------------------------------------------------------------------------------------

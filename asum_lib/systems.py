@@ -174,14 +174,15 @@ def end_to_end_of(ear, decoding, batch_size: int, scale: str = "mini") -> System
     from asum_lib.models.speech_summary import hear_phrases, parts_of, write
 
     def write_summary(batches: Iterator[list[Phrase]], clock: Clock) -> tuple[str, tuple[Segment, ...]]:
-        heard = []
-        for batch in batches:
-            with clock.stage("transcribe"):
-                heard.append(hear_phrases(ear, [piece.samples for piece in batch]))
-        if not heard:
-            return "", ()
-        with clock.stage("summarize"):
-            return " ".join(write(ear.model, ear.text, parts_of(ear, heard, decoding.max_source_tokens), decoding)), ()
+        def heard() -> Iterator:
+            for batch in batches:
+                with clock.stage("transcribe"):
+                    states = hear_phrases(ear, [piece.samples for piece in batch])
+                yield states
+
+        with clock.stage("summarize"):  # the stages within it are not counted twice
+            written = [write(ear.model, ear.text, [part], decoding)[0] for part in parts_of(ear, heard(), decoding.max_source_tokens)]
+        return " ".join(written), ()
 
     return System("e2e", _window_s(ear.extractor), scale == "paper", batch_size, write_summary)
 

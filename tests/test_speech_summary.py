@@ -84,7 +84,7 @@ def test_silence_is_one_window(ear):
 
 def test_a_long_talk_is_read_in_parts_and_no_phrase_is_lost(ear):
     heard = [torch.randn(7, 100, 48).half(), torch.randn(2, 100, 48).half()]
-    parts = speech_summary.parts_of(ear, heard, most=60)
+    parts = list(speech_summary.parts_of(ear, heard, most=60))
     assert torch.equal(torch.cat(parts), torch.cat(heard))
     assert len(parts) > 1
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -272,17 +272,21 @@ def write(
     return [written[item] for item in range(len(states))]
 
 
-def parts_of(ear: Ear, heard: Sequence, most: int) -> list:
-    """The states of a talk's phrases, in batches as they were heard, as parts of which each is read as at most `most` vectors (or is one phrase)."""
-    parts, taken, length = [], [], 0
+def parts_of(ear: Ear, heard: Iterable, most: int) -> Iterator:
+    """The states of a talk's phrases, in batches as they are heard, as parts of which each is read as at most `most` vectors (or is one phrase).
+
+    A part is given as soon as it is full, so that no more than one lies in memory.
+    """
+    taken, length = [], 0
     around = len(ear.model_as_trained.frame.prefix) + len(ear.model_as_trained.frame.end)
     for window, tokens in ((window, tokens) for batch in heard for window, tokens in zip(batch, _lengths(ear, batch), strict=True)):
         if taken and around + length + tokens > most:
-            parts.append(torch.stack(taken))
+            yield torch.stack(taken)
             taken, length = [], 0
-        taken.append(window)
+        taken.append(window.clone())  # and not a view of its whole batch
         length += tokens
-    return [*parts, torch.stack(taken)]
+    if taken:
+        yield torch.stack(taken)
 
 
 def _lengths(ear: Ear, states) -> list[int]:

@@ -149,7 +149,7 @@ def test_equal_systems_are_a_tie_in_words_too(add, results):
 
 def test_what_each_step_taught_is_from_the_record(add, results):
     add("e2e", seeds=(1,))
-    assert lines(render_talks.steps_table(results))[1:] == [["seed 1", "8.2 after 2,000 steps", "1.500 0.500"]]
+    assert lines(render_talks.steps_table(results))[1:] == [["seed 1", "8.2 after 2,000 steps", "1.500 0.500", "61.0 62.5"]]
 
 
 def loses(talks_to_lose):

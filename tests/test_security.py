@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from talk_records import cost_rows, misheard, right, write_cell, write_system
 
 from asum_lib.corpora import audio, digits, manifest, parquet, text_files
 from asum_lib.corpora.texts import Fact, TextCorpus, TextDocument
 from asum_lib.errors import InputError
 from asum_lib.models import checkpoint
-from asum_lib.paths import REPOSITORY, RESULTS
-from asum_lib.study import corpora_table, learning_rates, memory_footprint, peft_rouge, records, verify, whisper_quant
+from asum_lib.paths import CHECKPOINTS, REPOSITORY, RESULTS
+from asum_lib.study import corpora_table, e2e_summarization, learning_rates, memory_footprint, peft_rouge, records, talk_cells, verify, whisper_quant
 from asum_lib.teaching import rouge as teaching_rouge
 from asum_lib.teaching import wer as teaching_wer
 from asum_lib.teaching import worked
@@ -276,7 +277,7 @@ CHOSEN = [  # records that the pages are made of, few of each kind
     "paper/format_check*/*",
     "paper/rouge_ami/*",
 ]
-LOOKED_UP = ("operators",)  # of bench.json, by code
+LOOKED_UP = ("operators", "part")  # of bench.json and adapter_choices.json, by code
 NAMED = {  # what of a cell can be a name that someone else chose, and in which tables
     "mini/whisper_wer": ("precision",),
     "mini/corpora": ("corpus",),
@@ -312,11 +313,28 @@ def evil_record(path: Path, to: Path, failed: bool = False, names: tuple[str, ..
     to.parent.mkdir(parents=True, exist_ok=True)
     if data["samples"]:
         rows = map(json.loads, gzip.decompress((path.parent / data["samples"]["path"]).read_bytes()).decode().splitlines())
-        said = [row | {key: row[key] + EVIL for key in ("reference", "hypothesis", "summary") if row.get(key)} for row in rows]
+        said = [row | {key: row[key] + EVIL for key in ("reference", "hypothesis", "summary", "transcript", "heard") if row.get(key)} for row in rows]
         packed = gzip.compress("\n".join(map(json.dumps, said)).encode(), compresslevel=1)
         data["samples"] |= {"path": f"{to.stem}.samples.jsonl.gz", "sha256": hashlib.sha256(packed).hexdigest()}
         (to.parent / data["samples"]["path"]).write_bytes(packed)
     to.write_text(json.dumps(data))
+
+
+def evil_talks(results: Path) -> None:
+    """Records of speech summarisation with evil texts: a planned system of each kind, one that failed, and one that someone else named."""
+    said = lambda talk: talk.transcript  # noqa: E731
+    paths = write_system(results, "reference") + write_system(results, "cascade", right, misheard) + write_system(results, "e2e")
+    for size in ("tiny", "base"):
+        paths += write_system(results, "ladder", right, said, seeds=(0,), asr=size, precision="fp32", method="none")
+    for system, heard in (("reference", None), ("cascade", said), ("e2e", None)):
+        paths += write_system(results, system, right, heard, table=talk_cells.PROSODY, corpus="howto-stress")
+    paths.append(write_cell(results, talk_cells.make_talk_cell("both", table=talk_cells.COST), cost_rows(0)))
+    evil_record(paths[0], results / "mini" / "e2e" / "evil-s0.json", names=("system", "asr", "precision", "method"))
+    for path in paths:
+        evil_record(path, path)
+    failed = write_system(results, "cascade", reason="made up", seeds=(0,), asr="tiny") + write_system(results, "lead3", reason="made up", seeds=(0,))
+    for path in failed:
+        evil_record(path, path)
 
 
 @pytest.fixture(scope="module")
@@ -330,11 +348,16 @@ def results(tmp_path_factory) -> Path:
     for table, names in NAMED.items():
         first = min((results / table).glob("*.json"))
         evil_record(RESULTS / table / first.name, results / table / "evil-s0.json", names=names)
+    evil_talks(results)
     claims = yaml.safe_load((REPOSITORY / "book" / "own_claims.yaml").read_text(encoding="utf-8"))
     for claim in claims["claims"]:
         claim |= {key: claim[key] + EVIL for key in ("id", "text", "where", "rule_text")}
     (results / "claims.yaml").write_text(json.dumps(claims))  # JSON is YAML
-    (results / "bench.json").write_text(json.dumps(evil(json.loads((RESULTS / "bench.json").read_text(encoding="utf-8")))))
+    for name in ("bench.json", "summarize.json", "adapter_choices.json"):
+        (results / name).write_text(json.dumps(evil(json.loads((RESULTS / name).read_text(encoding="utf-8")))))
+    for note in (CHECKPOINTS / "adapters").glob("*/asum_adapter.json"):
+        (results / "adapters" / note.parent.name).mkdir(parents=True)
+        (results / "adapters" / note.parent.name / note.name).write_text(json.dumps(evil(json.loads(note.read_text(encoding="utf-8")))))
     machine = dict.fromkeys(verify.MACHINE, EVIL) | {"packages": {EVIL: EVIL}}
     cell = verify.Remeasured("whisper_wer", EVIL, "drifted", EVIL, EVIL, EVIL, 1, 1, 2, 3, 10, EVIL, 3, 2, 1, 3, 5, 5)
     found = verify.Verification(
@@ -362,6 +385,7 @@ def rows(results) -> dict:
         "render": whisper_quant.Row("tiny", "mini", "howto", *found("whisper_wer", "*.json")),
         "render_rates": learning_rates.Row("tiny", *found("learning_rates", "*.json")),
         "render_rouge": peft_rouge.Row("howto-text", "t5", "mini", *found("rouge_wikihow", "*.json")),
+        "render_talk_row": e2e_summarization.Row("e2e", *found("e2e", "*.json")),
         "render_memory": memory_footprint.Row(EVIL, tuple(memory), tuple(map(records.read, memory))),
         "render_corpora": corpora_table.Row(cell, own, paths[0], measured[0]),
     }
@@ -374,6 +398,7 @@ GIVEN = {  # what a function needs that has no default; where there are several,
     "render_rates.forgetting_table": [{"method": "full"}],
     "render_rates.plot_curves": [{"method": "full"}],
     "render_rates.wer_table": [{"method": "full"}],
+    "render_summarize.choices": [{"part": "hearer"}, {"part": "summarizer"}],
     "render_memory.peak_table": [{}, {"measured": False}],
     "render_memory.verdict": [{"identity": "A7"}],
     "render_rouge.all_cells": [{"table": "rouge_wikihow"}, {"table": "rouge_gazeta"}],
@@ -434,6 +459,14 @@ SHOW = {  # functions that must have shown an evil text, escaped: else this test
     "render_rouge.samples",
     "render_speech.long_text_table",
     "render_speech.meetings_table",
+    "render_talk_errors.examples",
+    "render_talks.all_cells",
+    "render_talks.cost_table",
+    "render_talks.differences_table",
+    "render_talks.main_table",
+    "render_summarize.adapters",
+    "render_summarize.choices",
+    "render_summarize.times",
 }
 
 
@@ -462,7 +495,7 @@ def needed(function) -> set[str]:
 def arguments(name: str, function, results: Path, rows: dict) -> list[dict]:
     """The keyword arguments to call a function of `showing` with."""
     module = name.split(".")[0]
-    known = {"results": results}
+    known = {"results": results, "folder": results / "adapters"}
     if name in ("render_ledger.claims_overview", "render_ledger.file_evidence"):
         known["file"] = results / "claims.yaml"
     if module in rows:

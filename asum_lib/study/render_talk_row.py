@@ -51,7 +51,10 @@ def row_examples(row, position: int = 0) -> object:
         stated = [samples[identity]["right"] - samples[identity]["made_up"] for samples in by_name.values()]
         return max(stated) - min(stated)
 
-    identity = sorted(scripts, key=lambda identity: (-spread(identity), identity))[position]
+    shared = [identity for identity in scripts if all(identity in samples for samples in by_name.values())]
+    if position >= len(shared):
+        return _nothing_yet()
+    identity = sorted(shared, key=lambda identity: (-spread(identity), identity))[position]
     script, lexicon = scripts[identity], talks.lexicon(corpus)
     lines = [["said", html.escape(script.transcript), ""]]
     lines += [

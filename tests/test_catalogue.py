@@ -114,7 +114,7 @@ def test_an_unknown_model_is_refused_with_the_choices():
 def test_another_family_is_refused_with_the_choices():
     from transformers import BertConfig
 
-    with pytest.raises(InputError, match="unknown model type 'bert': choose from whisper, t5, mbart, llama"):
+    with pytest.raises(InputError, match="unknown model type 'bert': choose from whisper, t5, mbart, bart, llama"):
         catalogue.model_class(BertConfig())
 
 

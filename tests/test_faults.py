@@ -381,7 +381,11 @@ def test_audio_that_was_damaged_is_named(spoken, tmp_path, monkeypatch):
         ("model.safetensors", emptied, r"model.safetensors: cut off or damaged \(0 bytes; header too small\)"),
         ("model.safetensors", gone, "no .*safetensors file: model.safetensors, or model.safetensors.index.json"),
         ("tokenizer.json", cut, "tokenizer.json is not JSON"),
-        ("tokenizer.json", gone, "no tokenizer: tokenizer.json, spiece.model, sentencepiece.bpe.model or sentencepiece.model must be there"),
+        (
+            "tokenizer.json",
+            gone,
+            "no tokenizer: tokenizer.json, spiece.model, sentencepiece.bpe.model, sentencepiece.model or merges.txt must be there",
+        ),
     ],
 )
 def test_a_damaged_text_checkpoint_is_named_before_it_is_loaded(tmp_path, name, damage, said):

@@ -19,9 +19,10 @@ FEW = 6  # talks of each split
 @pytest.fixture
 def few_talks(monkeypatch):
     """Corpora of the first talks only."""
-    scripts, load_talks = talks.scripts, talks.load_talks
+    scripts = talks.scripts
+    whole = {(name, split): talks.load_talks(name, split) for name, split in (("howto-talks", "train"), ("howto-talks", "dev"))}
     monkeypatch.setattr(talks, "scripts", lambda name, split: scripts(name, split)[:FEW])
-    monkeypatch.setattr(talks, "load_talks", lambda *given: replace(load_talks(*given), talks=load_talks(*given).talks[:FEW]))
+    monkeypatch.setattr(talks, "load_talks", lambda name, split, *_: replace(whole[name, split], talks=whole[name, split].talks[:FEW]))
 
 
 def test_each_phrase_has_the_words_of_its_sentence(few_talks):

@@ -202,7 +202,7 @@ def test_the_page_shows_every_arm_and_says_what_frames_bring(tmp_path):
     table = render_video.main_table(results).data
     assert table.count("without frames") == 3 and "own room, 12 to 30 dB" in table
     assert "missing" in table  # the cascade
-    assert "tasks and tools stated: own room, 12 to 30 dB +50.0 (+50.0 to +50.0) points, above" in render_video.findings(results).data
+    assert "tasks and tools stated: own room, 12 to 30 dB +50.0 (+50.0 to +50.0) percentage points, above" in render_video.findings(results).data
     assert "+50.0 (+50.0 to +50.0)" in render_video.differences_table(results).data
     assert "tool stated, %" in render_video.kinds_table(results).data
     assert "task and tool, with the talk&#x27;s frames, 5 dB: 100.0" in render_video.plot(results).data

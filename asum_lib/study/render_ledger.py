@@ -61,7 +61,7 @@ def _evidence(claim: dict) -> str:
 
     lines = []
     units = {part["unit"] for part in claim["evidence"]}
-    unit = {"points": "points of WER"}.get(*units, *units) if len(units) == 1 else "value"
+    title = units.pop() if len(units) == 1 else "difference"  # several units stand beside their values
     for part in claim["evidence"]:
         if part["difference"] is None:
             difference = "missing"
@@ -69,13 +69,14 @@ def _evidence(claim: dict) -> str:
             difference = f"{part['difference']:.2f} {html.escape(part['unit'])}"
         else:
             difference = f"{_signed(part['difference'])} ({_signed(part['lo'])} to {_signed(part['hi'])})"
+            difference += f" {html.escape(part['unit'])}" if units else ""
         p = "" if part["p_holm"] is None else f"{part['p_holm']:.3f}"
         links = " ".join(_link(path, str(number)) for number, path in enumerate(part["records"], start=1))
         role = "deciding" if part["decides"] else "beside"
         expected = {"within": "near 0"}.get(part["expect"], f"{part['expect']} 0") if part["expect"] in claims.EXPECTATIONS else part["expect"]
         fields = [html.escape(part["what"]), expected, difference, p, part["outcome"], role, links]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
-    titles = ("comparison", "the claim expects", f"{unit} (95 % interval)", "p (Holm)", "outcome", "role", "records")
+    titles = ("comparison", "the claim expects", f"{html.escape(title)} (95 % interval)", "p (Holm)", "outcome", "role", "records")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     body = f'<div class="asum-scroll" tabindex="0"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
     said = f"<p>{_badge(claim['verdict'], VERDICT_COLOURS)} {html.escape(claim['reason'] or '')}</p>{rule_note(claim)}"

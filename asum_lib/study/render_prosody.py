@@ -88,7 +88,7 @@ def findings(results: Path = RESULTS) -> object:
     a, b = (talk_tables.find(found, system=system, corpus="howto-stress") for system in ("e2e", "cascade"))
     if a.measured and b.measured:
         one = text_tables.difference(a, b, "step_right")
-        items.append(f"End-to-end minus cascade, with the stress: {_interval(one)} points, {_judged(one)}.")
+        items.append(f"End-to-end minus cascade, with the stress: {_interval(one)} percentage points, {_judged(one)}.")
     return _list(items) if any(row.measured for row in found) else _nothing_yet()
 
 

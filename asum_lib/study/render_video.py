@@ -151,7 +151,7 @@ def findings(results: Path = RESULTS) -> object:
                 row, without = (_row(found, name, corpus) for name in (system, "e2e"))
                 if row.measured and without.measured:
                     one = text_tables.difference(row, without, metric)
-                    parts.append(f"{room_name(corpus)} {_interval(one)} points, {_judged(one)}")
+                    parts.append(f"{room_name(corpus)} {_interval(one)} percentage points, {_judged(one)}")
             if parts:
                 items.append(f"{told} minus without, {facts} stated: {'; '.join(parts)}.")
     return _list(items) if items else _nothing_yet()

@@ -23,13 +23,21 @@ def judge(rule: dict, scale: str, results: Path) -> tuple[str, str, list[dict]]:
         return "not testable", f"no record of {', '.join(rule['tables'])} at scale {scale} yet", []
     deciding, beside = ([_part(stated, found) for stated in rule.get(name, [])] for name in ("deciding", "also"))
     verdict, reason, p_holm = decide(deciding, rule["equivalent_within_points"])
-    units = [stated.get("unit", "points") for name in ("deciding", "also") for stated in rule.get(name, [])]
+    units = [_unit(stated) for name in ("deciding", "also") for stated in rule.get(name, [])]
     p_beside = corrected(beside)
     pairs = [
         *((part, p, True) for part, p in zip(deciding, p_holm, strict=True)),
         *((part, p, False) for part, p in zip(beside, p_beside, strict=True)),
     ]
     return verdict, reason, [evidence(part, p, decides, results, unit) for (part, p, decides), unit in zip(pairs, units, strict=True)]
+
+
+def _unit(stated: dict) -> str:
+    """What the difference is counted in, from the metrics of its sides; several would make no difference."""
+    units = {text_tables.MEASURES[cell["metric"]].difference_unit for _, cell in stated["sides"]}
+    if len(units) > 1:
+        raise InputError(f"{stated['what']}: its sides are in {', '.join(sorted(units))}: compare like with like")
+    return units.pop()
 
 
 def _part(stated: dict, found: dict[str, list[Row]]) -> Part:

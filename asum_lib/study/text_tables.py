@@ -34,6 +34,13 @@ class Measure:
     unit: str
     better: str
 
+    @property
+    def difference_unit(self) -> str:
+        """What a difference of two values is counted in: `points of ROUGE`, `percentage points of summaries`, `ms`."""
+        if self.unit.startswith("%"):
+            return f"percentage points{self.unit[1:]}"
+        return self.unit.replace("ROUGE x 100", "points of ROUGE")
+
 
 COSTS = {"ms": "ms", "weights_kb": "kB", "peak_kb": "kB"}  # what a talk takes end to end and in the cascade
 # What a summary states of the reference's facts, by kind; frames show task and tool, and not the others

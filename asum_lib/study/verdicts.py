@@ -80,7 +80,7 @@ def corrected(parts: Sequence[Part]) -> list[float | None]:
     return [next(values) if part.difference else None for part in parts]
 
 
-def evidence(part: Part, p_holm: float | None, decides: bool, results: Path, unit: str = "points") -> dict:
+def evidence(part: Part, p_holm: float | None, decides: bool, results: Path, unit: str = "points of WER") -> dict:
     """{what, expect, difference, lo, hi, p_holm, outcome, decides, unit, records} of one part."""
     measured = part.difference
     return {

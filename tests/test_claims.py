@@ -5,7 +5,7 @@ import pytest
 from asum_lib import papers
 from asum_lib.errors import InputError
 from asum_lib.measure.stats import Difference
-from asum_lib.study import claims
+from asum_lib.study import claims, render_ledger
 from asum_lib.study.cells import SIZES
 from asum_lib.study.claims import Part, decide
 
@@ -93,6 +93,7 @@ def test_without_records_nothing_is_testable(tmp_path):
         "evidence",
     } | {
         "rule_standing",
+        "foreseen",
         "earlier_rules",
     }
     json.dumps(judged)
@@ -226,3 +227,29 @@ def test_a_scale_that_cannot_decide_is_said(tmp_path, add_record, monkeypatch):
     monkeypatch.setattr(papers, "load", lambda name: {"claims": [claim]})
     [judged] = claims.judge(results=tmp_path / "results")
     assert (judged["verdict"], judged["reason"]) == ("not testable", "scale mini cannot decide it: it needs paper")
+
+
+def test_verdicts_that_arithmetic_gives_are_marked_as_such(tmp_path):
+    marked = {claim["claim"]: claim["foreseen"]["parts"] for claim in claims.judge(results=tmp_path) if claim["foreseen"]}
+    assert marked == {"A4": "all", "A7": "some", "A11": "all", "A12": "some"}
+
+
+@pytest.mark.parametrize(
+    ("identity", "units"),
+    [
+        ("A5", {"points of WER"}),
+        ("A12", {"ms", "kB"}),
+        ("A13", {"percentage points of summaries"}),
+        ("V1", {"percentage points", "points of ROUGE"}),
+    ],
+)
+def test_the_unit_of_a_part_is_its_metrics(identity, units):
+    [judged] = claims.judge(only=identity)
+    assert {part["unit"] for part in judged["evidence"]} == units
+
+
+def test_a_claim_of_several_units_shows_each_beside_its_value():
+    shown = render_ledger.claim_evidence("V1").data
+    assert "<th scope=\"col\">difference (95 % interval)</th>" in shown
+    assert ") percentage points</td>" in shown and ") points of ROUGE</td>" in shown
+    assert "points of WER" not in shown

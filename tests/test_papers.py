@@ -95,3 +95,9 @@ def test_a_faulty_cell_is_refused(cell, message):
 def test_an_unknown_paper_is_refused_with_the_choices():
     with pytest.raises(InputError, match=r"unknown paper 'derkach': choose from .*derkach2024"):
         papers.load("derkach")
+
+
+@pytest.mark.parametrize("foreseen", ["arithmetic", {"parts": "all"}, {"parts": "most", "why": "widths"}, {"parts": "all", "why": " "}])
+def test_a_faulty_note_of_what_was_foreseen_is_refused(foreseen):
+    with pytest.raises(InputError, match="foreseen"):
+        papers.check_foreseen("claim A4", {"foreseen": foreseen})

@@ -83,6 +83,18 @@ def test_how_a_rule_stands_to_its_run(times, first_run_at, said):
     assert rules.standing(RULE, written(*times), first_run_at).startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ("all", "written 2026-01-02 10:00 UTC, FORESEEN BY ARITHMETIC (first record 2026-01-02 10:30 UTC; widths give it)"),
+        ("some", "written 2026-01-02 10:00 UTC, before the first of its records; IN PART FORESEEN BY ARITHMETIC ("),
+    ],
+)
+def test_what_arithmetic_gives_is_neither_before_nor_after(parts, said):
+    log, foreseen = written("2026-01-02T10:00:00+00:00"), {"parts": parts, "why": "widths give it"}
+    assert rules.standing(RULE, log, "2026-01-02T10:30:00+00:00", foreseen).startswith(said)
+
+
 def test_a_rule_that_was_changed_and_not_registered_says_so():
     said = rules.standing(RULE | {"sizes": ["base"]}, written("2026-01-02T10:00:00+00:00"), None)
     assert said.startswith("CHANGED since 2026-01-02 10:00 UTC, not registered")

@@ -13,6 +13,8 @@ from asum_lib.errors import InputError, choose
 STATUSES = ("primary", "secondary", "derived", "unverified", "unknown")
 UNKNOWN_SOURCE = "not in the sources at hand"
 CLAIM_KEYS = ("id", "text", "where", "status", "kind", "tables", "scale", "rule_text", "rule")
+FORESEEN_KEYS = ("parts", "why")  # of a claim's optional `foreseen`: what of its verdict arithmetic on the designs gives without a run
+FORESEEN_PARTS = ("all", "some")
 
 
 def names() -> list[str]:
@@ -30,9 +32,22 @@ def load(name: str) -> dict:
     for table_id, table in paper["tables"].items():
         table["cells"] = [_cell(f"{name}.yaml: {table_id}", cell, table.get("unit")) for cell in table["cells"]]
     for claim in paper["claims"]:
-        if tuple(sorted(claim)) != tuple(sorted(CLAIM_KEYS)):
+        if set(claim) - {"foreseen"} != set(CLAIM_KEYS):
             raise InputError(f"{name}.yaml: claim {claim.get('id')}: keys {sorted(claim)}, expected {sorted(CLAIM_KEYS)}")
+        check_foreseen(f"{name}.yaml: claim {claim['id']}", claim)
     return paper
+
+
+def check_foreseen(where: str, claim: dict) -> None:
+    """Refuse a claim whose `foreseen` is not {parts: all or some, why: a text}; without the key nothing was foreseen."""
+    if "foreseen" not in claim:
+        return
+    foreseen = claim["foreseen"]
+    if not isinstance(foreseen, dict) or set(foreseen) != set(FORESEEN_KEYS):
+        raise InputError(f"{where}: foreseen {foreseen!r}: expected {{parts: all or some, why: a text}}")
+    choose(f"parts in {where}: foreseen", foreseen["parts"], FORESEEN_PARTS)
+    if not isinstance(foreseen["why"], str) or not foreseen["why"].strip():
+        raise InputError(f"{where}: foreseen: why {foreseen['why']!r} is no text")
 
 
 def value(name: str, table: str, **cell) -> dict | None:

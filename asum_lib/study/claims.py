@@ -42,11 +42,12 @@ FindRow = Callable[[str, dict], Row]  # (size, {precision, method, rate}) -> the
 
 def judge(scale: str = "mini", results=RESULTS, file=None, only: str | None = None) -> list[dict]:
     """One object a claim, in the ledger's order: {claim, text, paper, where, kind, scale, rule, rule_text, rule_sha, rule_standing,
-    earlier_rules, verdict, reason, evidence}.
+    foreseen, earlier_rules, verdict, reason, evidence}.
 
     The claims are those of the papers, or those of `file` (see `own_claims`); `only` is the id of one of them. `evidence` lists {what,
-    expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is "points" of WER, or memory's own. `rule_standing` says
-    whether the rule was written before its records (see `rules`), `earlier_rules` lists {rule_sha, written_at, rule_text, verdict} of what
+    expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is that of the
+    metric, such as "points of WER" or "percentage points of summaries". `rule_standing` says
+    whether the rule was written before its records, or its verdict `foreseen` by arithmetic (see `rules`), `earlier_rules` lists {rule_sha, written_at, rule_text, verdict} of what
     the claim was judged by before, each judged on today's records; its verdict is None where it can no longer be evaluated.
     """
     choose("scale", scale, SCALES)
@@ -73,7 +74,8 @@ def judge(scale: str = "mini", results=RESULTS, file=None, only: str | None = No
                 "rule": claim["rule"],
                 "rule_text": claim["rule_text"],
                 "rule_sha": sha,
-                "rule_standing": rules.standing(claim["rule"], written, _first_run_at(evidence, results)),
+                "rule_standing": rules.standing(claim["rule"], written, _first_run_at(evidence, results), claim.get("foreseen")),
+                "foreseen": claim.get("foreseen"),
                 "earlier_rules": [_earlier(claim, rule, scale, results, gathered) for rule in written if rule.rule_sha != sha],
                 "verdict": verdict,
                 "reason": reason,

@@ -12,12 +12,13 @@
           deciding:
             - {a: {precision: int4, method: none}, expect: below, b: {precision: fp4, method: none}}
 
-`where`, `status`, `kind`, `tables` and `scale` may be left out. What the kinds of rules mean is at the top of `claims`,
+`where`, `status`, `kind`, `tables`, `scale` and `foreseen` may be left out. What the kinds of rules mean is at the top of `claims`,
 `text_claims` and `memory_claims`; the book's page on adding a claim says it with examples.
 """
 
 from pathlib import Path
 
+from asum_lib import papers
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import rouge
 from asum_lib.study import tables, text_cells, text_tables
@@ -85,7 +86,8 @@ def _no_yaml(error: Exception) -> str:
 def _claim(where: str, data) -> dict:
     _mapping(where, data)
     where = f"{where} ({data['id']})" if "id" in data else where
-    _keys(where, data, REQUIRED, [*DEFAULTS, "tables"])
+    _keys(where, data, REQUIRED, [*DEFAULTS, "tables", "foreseen"])
+    papers.check_foreseen(where, data)
     for key in ("id", "text", "rule_text"):
         if not isinstance(data[key], str) or not data[key].strip():
             raise InputError(f"{where}: {key} {data[key]!r} is no text")

@@ -84,8 +84,12 @@ def testable(rule: dict) -> bool:
     return rule["kind"] != "not_testable"
 
 
-def standing(rule: dict, written: Sequence[Written], first_run_at: str | None) -> str:
-    """How a rule stands to the run that it decides, in a phrase; `written` are the claim's rules, `first_run_at` its first record's start."""
+def standing(rule: dict, written: Sequence[Written], first_run_at: str | None, foreseen: dict | None = None) -> str:
+    """How a rule stands to the run that it decides, in a phrase.
+
+    `written` are the claim's rules, `first_run_at` the start of its first record. `foreseen`, {parts, why}, is what of the
+    verdict follows from the designs without a run: of all parts that is a standing of its own, beside before and after.
+    """
     if not testable(rule):
         return "no rule yet"
     if not written:
@@ -97,7 +101,11 @@ def standing(rule: dict, written: Sequence[Written], first_run_at: str | None) -
     if first_run_at is None:
         return f"{said}no record behind it yet"
     run_at = datetime.fromisoformat(first_run_at)
+    if foreseen and foreseen["parts"] == "all":
+        return f"{said}FORESEEN BY ARITHMETIC (first record {_minute(run_at)}; {foreseen['why']})"
     order = "AFTER" if written_at > run_at else "before"
+    if foreseen:
+        return f"{said}{order} the first of its records; IN PART FORESEEN BY ARITHMETIC ({_minute(run_at)}; {foreseen['why']})"
     return f"{said}{order} the first of its records ({_minute(run_at)})"
 
 

@@ -1,0 +1,41 @@
+"""What an interval is taken over: items, voices or speakers."""
+
+from asum_lib.study.units import Units, signed, units
+
+
+def samples(*speakers):
+    return [{"id": str(i), "speaker": name} for i, name in enumerate(speakers)]
+
+
+def test_utterances_of_the_study_are_grouped_by_voice():
+    found = units("howto", "test", [{"id": "target-test-0000-0"}, *({"id": f"target-test-{i:04d}-0"} for i in range(1, 40))])
+    assert found.name == "voice"
+    assert len(set(found.clusters)) == 6
+
+
+def test_digits_are_grouped_by_speaker():
+    found = units("digits", "test", [{"id": f"digits-test-{i:04d}"} for i in range(6)])
+    assert found == Units("speaker", ("george", "jackson", "lucas", "nicolas", "theo", "yweweler"))
+
+
+def test_a_manifests_own_speakers_are_the_units():
+    assert units("my/manifest.jsonl", "test", samples(*"abcde")) == Units("speaker", tuple("abcde"))
+
+
+def test_an_unknown_speaker_is_a_unit_of_its_own():
+    found = units("my/manifest.jsonl", "test", samples("a", "b", "c", "d", "e", None, None))
+    assert found.clusters[5:] == ("unknown: 5", "unknown: 6")
+
+
+def test_too_few_speakers_leave_items_and_a_note():
+    found = units("my/manifest.jsonl", "test", samples("a", "a", "a"))
+    assert (found.name, found.clusters) == ("item", None)
+    assert found.note == "one speaker: the interval is over utterances, and says nothing of other people"
+
+
+def test_documents_have_no_speakers():
+    assert units("howto-text", "test", [{"id": "x"}, {"id": "y"}]) == Units("item")
+
+
+def test_the_signature_names_the_unit():
+    assert signed("wer|norm:none", Units("voice", ("a", "b"))) == "wer|norm:none|unit:voice"

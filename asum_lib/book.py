@@ -169,7 +169,7 @@ def _downloads(app, exception) -> None:
     from asum_lib.study import all_tables
 
     folder = Path(app.outdir) / DOWNLOADS
-    all_tables.export(folder)
+    all_tables.export(folder, replace=True)
     for path in sorted((Path(app.outdir).parent / "jupyter_execute").glob("**/*.ipynb")):
         parts = path.relative_to(Path(app.outdir).parent / "jupyter_execute")
         shutil.copyfile(path, folder / "-".join(parts.parts))

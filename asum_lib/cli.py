@@ -1,13 +1,15 @@
 """The command `asum`. Results for machines go to stdout, everything else to stderr.
 
-Exit status: 0 done, 1 failed, 2 wrong use (one line that names the mistake), 130 interrupted. Each command imports what
+Exit status: 0 done, 1 failed, 2 wrong use (one line that names the mistake), 130 interrupted, 143 terminated. Each command imports what
 it needs when it runs, so that `asum --help` answers at once: nothing heavier than argparse is imported here.
 """
 
 import argparse
 import os
 import re
+import signal
 import sys
+import threading
 
 from asum_lib.errors import InputError, choose
 
@@ -15,9 +17,21 @@ FORMATS = ("md", "json")
 EVIDENCE = ("what", "expect", "difference", "lo", "hi", "p_holm", "outcome", "decides")
 
 
+class _Terminated(KeyboardInterrupt):
+    """A signal that asks to end: what Ctrl-C keeps is kept."""
+
+
+def _terminate(*_) -> None:
+    raise _Terminated
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGTERM", "SIGHUP"):
+                if signal.getsignal(number := getattr(signal, name)) is signal.SIG_DFL:  # nohup ignores one of them
+                    signal.signal(number, _terminate)
         for argument in sys.argv[1:] if arguments is None else arguments:
             _check_letters(argument)
         options, unknown = _parser().parse_known_args(arguments)
@@ -29,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         return status
     except InputError as error:
         return _fail(str(error), status=2)
+    except _Terminated:
+        return _fail("terminated", status=143)
     except KeyboardInterrupt:
         return _fail("interrupted", status=130)
     except BrokenPipeError:  # the reader of stdout, such as `head`, has left
@@ -66,10 +82,14 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
+    def may_replace(sub):
+        sub.add_argument("--force", action="store_true", help="replace files of the same names that are there already")
+
     run = add("run", _run, "run a notebook, with parameters; it writes its records")
     run.add_argument("notebook", metavar="NOTEBOOK", help="name, such as whisper_quant, or path")
     run.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the notebook; repeatable")
     run.add_argument("-o", dest="output", metavar="OUT", help="executed notebook (default: build/NOTEBOOK-VALUES.ipynb)")
+    may_replace(run)
 
     measure = add("measure", _measure, "the same without a notebook, for accelerate launch; prints the paths of the records")
     measure.add_argument("notebook", metavar="NOTEBOOK", help="whisper_quant, peft_rouge or memory_footprint")
@@ -88,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 
     export = add("export", _export, "write every table as CSV and JSON, and the ledger; prints the paths")
     export.add_argument("folder", metavar="DIR", help="where to; it is made")
+    may_replace(export)
 
     verify = add("verify", _verify, "score the records again, measure a sample of cells again, and hold both against what is recorded")
     verify.add_argument("table", metavar="TABLE", nargs="?", help="one table, such as whisper_wer (default: every table of the scale)")
@@ -101,12 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     pretrain = add("pretrain", _pretrain, "make a mini checkpoint anew")
     pretrain.add_argument("name", metavar="NAME", help="whisper-tiny, ..., whisper-large, t5-mini or mbart-mini")
     pretrain.add_argument("--steps", metavar="N", help="shorten the run to N steps (needs --out)")
-    pretrain.add_argument("--out", metavar="DIR", help="folder of the checkpoint (default: the shipped one, which it replaces)")
+    pretrain.add_argument("--out", metavar="DIR", help="new or empty folder of the checkpoint (default: the shipped one, which it replaces)")
+    may_replace(pretrain)
 
     adapt = add("adapt", _adapt, "make a shipped adapter anew")
     adapt.add_argument("name", metavar="NAME", help="whisper-medium-int8-adalora, t5-talks-adalora or e2e-talks, which is made of the other two")
     adapt.add_argument("--seed", metavar="S", default="0", help="of the training (default: 0; another needs --out)")
-    adapt.add_argument("--out", metavar="DIR", help="folder of the adapter (default: the shipped one, which it replaces)")
+    adapt.add_argument("--out", metavar="DIR", help="new or empty folder of the adapter (default: the shipped one, which it replaces)")
+    may_replace(adapt)
 
     summarize = add("summarize", _summarize, "transcribe recordings and summarise what is said in them")
     summarize.add_argument("paths", metavar="PATH", nargs="+", help="audio files, folders with audio files, or - for one on standard input")
@@ -120,10 +143,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     summarize.add_argument("--format", default="text", help="text (default), json, or srt: subtitles of the transcript")
     summarize.add_argument("--out", metavar="DIR", help="write a file for each recording into DIR, and print the paths")
+    may_replace(summarize)
 
     say = add("say", _speak, "speak a text into an audio file, as the generated talks are spoken")
     say.add_argument("text", metavar="TEXT", help="what to say, or - to read it from standard input")
     say.add_argument("output", metavar="OUT", help="a .wav or .flac file")
+    may_replace(say)
     say.add_argument("--voice", default="en-us", help="of eSpeak NG, such as en-us (default), en-us+f2 or en-gb-scotland+m7")
     say.add_argument("--rate", metavar="WPM", default="175", help="words a minute (default: 175)")
     say.add_argument("--snr-db", metavar="DB", default="25", help="how far the room's noise lies below the speech (default: 25)")
@@ -163,6 +188,7 @@ def _run(options) -> int:
     notebook = execute.find(options.notebook)
     parameters = execute.resolve(notebook, options.parameters)
     output = execute.output_path(notebook, parameters, options.output)
+    execute.check_output(output, options.force)
     _say(f"{notebook.stem}: {' '.join(f'{name}={value}' for name, value in parameters.items()) or 'defaults'} -> {output}")
     try:
         execute.run(notebook, output, parameters)
@@ -199,7 +225,7 @@ def _export(options) -> None:
 
     from asum_lib.study import all_tables
 
-    print(*all_tables.export(Path(options.folder)), sep="\n")
+    print(*all_tables.export(Path(options.folder), replace=options.force), sep="\n")
 
 
 def _claims(options) -> None:
@@ -256,11 +282,11 @@ def _pretrain(options) -> None:
     if options.name.startswith("whisper-"):
         from asum_lib.training.pretrain import pretrain
 
-        print(pretrain(options.name.removeprefix("whisper-"), out, steps, progress=_say))
+        print(pretrain(options.name.removeprefix("whisper-"), out, steps, progress=_say, replace=options.force))
     else:
         from asum_lib.training.pretrain_text import pretrain
 
-        print(pretrain(options.name.removesuffix("-mini"), out, steps, progress=_say))
+        print(pretrain(options.name.removesuffix("-mini"), out, steps, progress=_say, replace=options.force))
 
 
 def _adapt(options) -> None:
@@ -272,7 +298,7 @@ def _adapt(options) -> None:
     seed = _whole_number("--seed", options.seed, 0)
     if seed and not options.out:
         raise InputError(f"--seed {seed} makes another adapter than the shipped one: say with --out where it is to lie")
-    print(systems.adapt(options.name, Path(options.out) if options.out else None, seed, _say))
+    print(systems.adapt(options.name, Path(options.out) if options.out else None, seed, _say, options.force))
 
 
 def _summarize(options) -> int:
@@ -296,10 +322,11 @@ def _summarize(options) -> int:
             raise InputError(f"srt is one recording's, and here are {len(files)}: say with --out where the files are to lie")
         folder = Path(options.out) if options.out else None
         if folder is not None:
+            recordings.check_outputs(files, folder, options.format, options.force)
             folder.mkdir(parents=True, exist_ok=True)
         given = {"asr": options.asr, "summarizer": options.summarizer, "rounds": rounds}
         system = systems.load(options.system, options.scale, options.precision, **given)
-        return 0 if recordings.summarize(system, files, options.format, folder, _say) else 1
+        return 0 if recordings.summarize(system, files, options.format, folder, _say, options.force) else 1
 
 
 def _speak(options) -> None:
@@ -308,9 +335,9 @@ def _speak(options) -> None:
     from asum_lib.corpora import say
 
     output, rate = Path(options.output), _whole_number("--rate", options.rate, 1)
-    say.check_output(output)
+    say.check_output(output, options.force)
     text = sys.stdin.read() if options.text == "-" else options.text
-    say.write(output, say.say(text, options.voice, rate, _number("--snr-db", options.snr_db)))
+    say.write(output, say.say(text, options.voice, rate, _number("--snr-db", options.snr_db)), options.force)
     print(output)
 
 

@@ -1,5 +1,6 @@
 """Recordings that people name: which files are meant, and what a system makes of them as text, JSON or subtitles. `asum summarize`."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from asum_lib.corpora.audio import AudioError
 from asum_lib.errors import InputError
+from asum_lib.files import refuse_taken, write_whole
 from asum_lib.systems import Answer, System
 
 FORMATS = ("text", "json", "srt")
@@ -67,10 +69,18 @@ def from_stdin(stack) -> Path:
     return path
 
 
-def summarize(system: System, files: Sequence[Path], form: str, folder: Path | None, say: Callable[[str], None]) -> bool:
+def summarize(
+    system: System,
+    files: Sequence[Path],
+    form: str,
+    folder: Path | None,
+    say: Callable[[str], None],
+    replace: bool = False,
+) -> bool:
     """Print the answers in a format, or write a file each into `folder` and print its path; whether there was one for every file.
 
-    Text and files come as soon as they are there. JSON is one list, so it comes at the end, which an interrupt makes an early one.
+    Text and files come as soon as they are there. JSON is one list, so it comes at the end, which an interrupt makes an
+    early one. A file that is in `folder` already stays, unless it is to be replaced.
     """
     outcomes: list[Outcome] = []
     places = outputs(files, folder, form) if folder else [None] * len(files)
@@ -83,7 +93,7 @@ def summarize(system: System, files: Sequence[Path], form: str, folder: Path | N
                 say(f"{outcome.audio}: {NOTHING}")
             if place and outcome.answer:
                 text = as_json([outcome]) if form == "json" else _one(outcome.answer, form)
-                place.write_text(text, encoding="utf-8")
+                write_whole(place, text.encode(), replace)
                 print(place, flush=True)
             elif not folder and form != "json" and outcome.answer:
                 print(_one(outcome.answer, form), end="\n" if form == "text" and len(files) > 1 else "", flush=True)
@@ -131,15 +141,31 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
 
 
 def outputs(files: Sequence[Path], folder: Path, form: str) -> list[Path]:
-    """Where the answers go: the name of each recording with the format's suffix; two of one name keep theirs, or get a number."""
-    stems = [path.stem for path in files]
-    names = [path.stem if stems.count(path.stem) == 1 else path.name for path in files]
-    seen: dict[str, int] = {}
+    """Where the answers go: the name of each recording with the format's suffix.
+
+    Two of one name keep their own suffix too, or get a number; names that differ in case alone are one name, as on
+    some file systems.
+    """
+    stems = [path.stem.casefold() for path in files]
+    names = [path.stem if stems.count(path.stem.casefold()) == 1 else path.name for path in files]
+    taken: set[str] = set()
     found = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(folder / f"{name}{f'-{seen[name]}' if seen[name] > 1 else ''}{SUFFIX[form]}")
+        numbered = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
+        free = next(one for one in numbered if one.casefold() not in taken)
+        taken.add(free.casefold())
+        found.append(folder / f"{free}{SUFFIX[form]}")
     return found
+
+
+def check_outputs(files: Sequence[Path], folder: Path, form: str, replace: bool = False) -> None:
+    """`InputError` where an answer would go over a file, before anything is transcribed; a recording is never replaced."""
+    places = outputs(files, folder, form)
+    refuse_taken(places, replace)
+    recordings = {path.resolve() for path in files}
+    for place in places:
+        if place.resolve() in recordings:
+            raise InputError(f"{place} is one of the recordings: name another folder with --out")
 
 
 def _clock(seconds: float, mark: str = ".") -> str:

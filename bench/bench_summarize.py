@@ -20,6 +20,7 @@ from pathlib import Path
 
 import soundfile
 
+from asum_lib import files
 from asum_lib.corpora.audio import samples_of
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.corpora.talks import load_talks
@@ -49,7 +50,7 @@ def main(arguments=None) -> int:
                 print(as_text(rows[-1]))
     made = records.provenance("python bench/bench_summarize.py", None, records.now())
     report = {"rows": rows, "cores": os.cpu_count(), "provenance": {key: made[key] for key in PROVENANCE}}
-    Path(options.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    files.write_whole(Path(options.out), (json.dumps(report, indent=1) + "\n").encode())
     return 0
 
 

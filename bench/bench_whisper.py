@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asum_lib import files
 from asum_lib.corpora import load_corpus, read_audio
 from asum_lib.corpora.features import log_mel
 from asum_lib.paths import REPOSITORY, RESULTS
@@ -66,7 +67,7 @@ def main(arguments=None) -> int:
         "provenance": {key: now[key] for key in ("git_commit", "git_dirty", "packages", "python", "cpu", "threads", "accelerator", "finished_at")},
     }
     report["provenance"]["packages"] = report["provenance"]["packages"] | {"ctranslate2": _version("ctranslate2")}
-    Path(options.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    files.write_whole(Path(options.out), (json.dumps(report, indent=1) + "\n").encode())
     print(as_text(report))
     return 0
 

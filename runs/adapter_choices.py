@@ -9,6 +9,7 @@ import json
 import sys
 from dataclasses import replace
 
+from asum_lib import files
 from asum_lib.measure import rouge, wer
 from asum_lib.measure.stats import ratio_interval
 from asum_lib.models import summarize
@@ -44,7 +45,7 @@ def main() -> int:
         measured = {"summarizer": _summarizer, "hearer": _hearer}[named["part"]](adapter, named)
         made = records.provenance("python runs/adapter_choices.py", None, records.now())
         report["rows"].append(named | {"seed": 0} | measured | {"provenance": {key: made[key] for key in PROVENANCE}})
-        PATH.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        files.write_whole(PATH, (json.dumps(report, indent=1) + "\n").encode())
         print(named, measured, file=sys.stderr)
     return 0
 

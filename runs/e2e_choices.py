@@ -9,6 +9,7 @@ import json
 import sys
 from dataclasses import replace
 
+from asum_lib import files
 from asum_lib.paths import RESULTS
 from asum_lib.study import records
 from asum_lib.training import speech_summary, systems
@@ -37,7 +38,7 @@ def main() -> int:
         report["rows"].append(
             {"learning_rate": rate, "epochs": epochs, "seed": SEED, "history": scores, "provenance": {key: made[key] for key in PROVENANCE}}
         )
-        PATH.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        files.write_whole(PATH, (json.dumps(report, indent=1) + "\n").encode())
     return 0
 
 

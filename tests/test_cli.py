@@ -256,6 +256,6 @@ def test_a_short_pretraining_goes_where_it_is_told(monkeypatch, tmp_path, capsys
     from asum_lib.training import pretrain
 
     called = []
-    monkeypatch.setattr(pretrain, "pretrain", lambda *arguments, progress: called.append(arguments) or arguments[1])
+    monkeypatch.setattr(pretrain, "pretrain", lambda *arguments, **_: called.append(arguments) or arguments[1])
     assert cli.main(["pretrain", "whisper-base", "--steps", "9", "--out", str(tmp_path)]) == 0
     assert called == [("base", tmp_path, 9)] and capsys.readouterr().out == f"{tmp_path}\n"

@@ -5,11 +5,13 @@ what is heard. The same text, voice, rate and noise give the same samples.
 """
 
 import hashlib
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 
+from asum_lib import files
 from asum_lib.corpora.howto import Take
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.corpora.talks import EDGE_S, PAUSE_S, Script, speak
@@ -62,20 +64,26 @@ def variants() -> list[str]:
     return sorted(path.name for path in (Path(espeakng_loader.get_data_path()) / "voices" / "!v").iterdir())
 
 
-def write(path: Path, samples: np.ndarray) -> None:
-    """A 16-bit WAV or FLAC file, by the name's suffix. Raises `InputError` where it cannot be written."""
+def write(path: Path, samples: np.ndarray, replace: bool = False) -> None:
+    """Write a 16-bit WAV or FLAC file, by the name's suffix, whole or not at all.
+
+    Raises `InputError` where it cannot be written, and where one is there unless it is to be replaced.
+    """
     import soundfile
 
-    check_output(path)
+    check_output(path, replace)
+    content = io.BytesIO()
+    soundfile.write(content, samples, SAMPLE_RATE_HZ, subtype="PCM_16", format=path.suffix[1:].upper())
     try:
-        soundfile.write(path, samples, SAMPLE_RATE_HZ, subtype="PCM_16")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise InputError(f"{path} cannot be written ({error})") from None
+        files.write_whole(path, content.getvalue(), replace)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror})") from None
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, replace: bool = False) -> None:
     """`InputError` for a name that `write` would refuse, before anything is spoken."""
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"output {str(path)!r}: its name should end in {' or '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise InputError(f"output {str(path)!r}: no folder {path.parent}")
+    files.refuse_taken([path], replace)

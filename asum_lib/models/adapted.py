@@ -10,6 +10,7 @@ import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from asum_lib import files
 from asum_lib.errors import InputError
 from asum_lib.models import checkpoint
 from asum_lib.models.loading import Speech, folder_of
@@ -36,25 +37,26 @@ class Note:
     training: dict  # the resolved hyper-parameters
 
 
-def save(model, folder: Path, *, base: str, precision: str, what: str, training: dict) -> Path:
-    """Write the adapter of a PEFT model into `folder` (which is made, or written over) and return it; `base` is what it was loaded from.
+def save(model, folder: Path, *, base: str, precision: str, what: str, training: dict, replace: bool = False) -> Path:
+    """Write the adapter of a PEFT model into `folder` and return it; `base` is what it was loaded from.
+
+    `InputError` where the folder has anything in it; with `replace` the files of the same names are replaced.
 
     `model` is pruned (`prune`), so that it and what is loaded again compute the same, to the bit.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     prune(model)
     note = Note(_name(base), checkpoint.checksum(folder_of(base)), precision, what, training)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*have invalid shape")  # a rank of 0, which PEFT takes for a shard that was not gathered
-        model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / MODEL_CARD).unlink(missing_ok=True)
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = note.base  # and not the path on the machine that it was trained on
-    config["target_modules"] = sorted(config["target_modules"])  # a set: another order each time
-    _write(folder / CONFIG, config)
-    _write(folder / NOTE, asdict(note))
-    return folder
+    with files.folder_aside(folder, replace) as made:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*have invalid shape")  # a rank of 0, which PEFT takes for a shard that was not gathered
+            model.save_pretrained(made, save_embedding_layers=False)
+        (made / MODEL_CARD).unlink(missing_ok=True)
+        config = json.loads((made / CONFIG).read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = note.base  # and not the path on the machine that it was trained on
+        config["target_modules"] = sorted(config["target_modules"])  # a set: another order each time
+        _write(made / CONFIG, config)
+        _write(made / NOTE, asdict(note))
+    return Path(folder)
 
 
 def is_adapter(where: str) -> bool:

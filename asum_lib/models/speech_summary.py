@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from asum_lib import files
 from asum_lib.corpora.phrases import phrases
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.corpora.talks import Talks
@@ -295,17 +296,37 @@ def _lengths(ear: Ear, states) -> list[int]:
     return [len(tokens) + len(model.frame.stop) for tokens in heard_tokens(model, states.float())]
 
 
-def save(ear: Ear, folder: Path, *, hearer: str, summarizer: str, precision: str, what: str, training: dict) -> Path:
-    """Write what the last step trained (bridge and adapter) into `folder`; `hearer` and `summarizer` are adapters beside it, by name."""
+def save(
+    ear: Ear,
+    folder: Path,
+    *,
+    hearer: str,
+    summarizer: str,
+    precision: str,
+    what: str,
+    training: dict,
+    replace: bool = False,
+) -> Path:
+    """Write what the last step trained (bridge and adapter) into `folder`, as `adapted.save` does.
+
+    `hearer` and `summarizer` are adapters beside it, by name.
+    """
     adapted.prune(ear.model)
-    ear.model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / adapted.MODEL_CARD).unlink(missing_ok=True)
-    config = json.loads((folder / adapted.CONFIG).read_text(encoding="utf-8"))
-    config["target_modules"] = sorted(config["target_modules"])  # a set: another order each time
-    sha256 = {name: file_sha256(folder.parent / name / adapted.WEIGHTS) for name in (hearer, summarizer)}
-    note = {"hearer": hearer, "summarizer": summarizer, "sha256": sha256, "precision": precision, "inner": ear.model_as_trained.bridge.shape.inner}
-    for name, value in ((adapted.CONFIG, config), (NOTE, note | {"what": what, "training": training})):
-        (folder / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with files.folder_aside(folder, replace) as made:
+        ear.model.save_pretrained(made, save_embedding_layers=False)
+        (made / adapted.MODEL_CARD).unlink(missing_ok=True)
+        config = json.loads((made / adapted.CONFIG).read_text(encoding="utf-8"))
+        config["target_modules"] = sorted(config["target_modules"])  # a set: another order each time
+        sha256 = {name: file_sha256(folder.parent / name / adapted.WEIGHTS) for name in (hearer, summarizer)}
+        note = {
+            "hearer": hearer,
+            "summarizer": summarizer,
+            "sha256": sha256,
+            "precision": precision,
+            "inner": ear.model_as_trained.bridge.shape.inner,
+        }
+        for name, value in ((adapted.CONFIG, config), (NOTE, note | {"what": what, "training": training})):
+            (made / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return folder
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from asum_lib import files
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
 from asum_lib.study.cells import MEMORY, SCALES
@@ -56,22 +57,26 @@ def as_csv(table_rows: Sequence[dict]) -> str:
     return out.getvalue()
 
 
-def export(folder: Path, results: Path = RESULTS) -> list[Path]:
-    """Write every table as `NAME-SCALE.csv` and `.json`, and the ledger as `claims-SCALE.json`; returns the files."""
+def export(folder: Path, results: Path = RESULTS, replace: bool = False) -> list[Path]:
+    """Write every table as `NAME-SCALE.csv` and `.json`, and the ledger as `claims-SCALE.json`.
+
+    Each file is written whole. Returns their paths; `InputError` where one is there and not to be replaced.
+    """
     from asum_lib.study import claims
 
     folder.mkdir(parents=True, exist_ok=True)
+    tables = [(name, scale) for scale in SCALES for name in names(scale) if (name, scale) != (MEMORY, "mini")]
+    planned = [f"{name}-{scale}.{form}" for name, scale in tables for form in ("csv", "json")]
+    planned += [f"claims-{scale}.json" for scale in SCALES]
+    files.refuse_taken([folder / name for name in planned], replace)  # before what takes half a minute
     texts = {}
-    for scale in SCALES:
-        for name in names(scale):
-            if scale == "mini" and name == MEMORY:
-                continue
-            found = rows(name, scale, results)
-            texts |= {f"{name}-{scale}.csv": as_csv(found), f"{name}-{scale}.json": as_json(found)}
-        texts[f"claims-{scale}.json"] = as_json(claims.judge(scale, results))
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    for name, scale in tables:
+        found = rows(name, scale, results)
+        texts |= {f"{name}-{scale}.csv": as_csv(found), f"{name}-{scale}.json": as_json(found)}
+    texts |= {f"claims-{scale}.json": as_json(claims.judge(scale, results)) for scale in SCALES}
+    for name in planned:
+        files.write_whole(folder / name, texts[name].encode(), replace)
+    return [folder / name for name in planned]
 
 
 def find(reference: str, scale: str | None = None, results: Path = RESULTS) -> dict:

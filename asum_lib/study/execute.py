@@ -2,10 +2,12 @@
 
 import ast
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
 
+from asum_lib import files
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import NOTEBOOKS, REPOSITORY
 
@@ -66,6 +68,15 @@ def output_path(notebook: Path, parameters: dict, output: str | None = None) -> 
         word = re.sub(r"[^A-Za-z0-9.+]+", "_", str(value)).strip("_")
         parts.append(word if isinstance(value, str) and re.search("[A-Za-z]", word) else name + word)
     return REPOSITORY / "build" / f"{'-'.join(parts)[:200]}.ipynb"
+
+
+def check_output(output: Path, replace: bool = False) -> None:
+    """`InputError` where `output` is there and is no notebook that papermill executed: only such a one is replaced."""
+    try:
+        executed = output.is_file() and "papermill" in json.loads(output.read_bytes())["metadata"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        executed = False
+    files.refuse_taken([output], replace or executed)
 
 
 def run(notebook: Path, output: Path, parameters: dict) -> None:

@@ -21,6 +21,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from asum_lib import files
 from asum_lib.errors import InputError
 from asum_lib.paths import REPOSITORY
 
@@ -184,13 +185,15 @@ def write(record: Record, path, samples: list[dict]) -> Record:
     text = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     _from_dict(json.loads(text), path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.parent), _aside(path, text.encode()) as record_aside, _aside(samples_path, packed or b"") as samples_aside:
+    with _alone(path.parent), files.aside(path) as record_aside, files.aside(samples_path) as samples_aside:
+        files.fill(record_aside, text.encode())
+        files.fill(samples_aside, packed or b"")
         path.unlink(missing_ok=True)
         if packed is None:
             samples_path.unlink(missing_ok=True)
         else:
-            os.replace(samples_aside, samples_path)
-        os.replace(record_aside, path)
+            files.put(samples_aside, samples_path)
+        files.put(record_aside, path)
     return record
 
 
@@ -306,26 +309,6 @@ def _samples_path(path: Path) -> Path:
 
 def _json(row: dict) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file in one step: a kill leaves the old one or the new one."""
-    with _aside(path, content) as aside:
-        os.replace(aside, path)
-
-
-@contextmanager
-def _aside(path: Path, content: bytes) -> Iterator[Path]:
-    """A temporary file beside `path` with `content`, on disk when the block begins and gone when it ends."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield aside
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextmanager

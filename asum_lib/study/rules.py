@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from asum_lib import papers
+from asum_lib import files, papers
 from asum_lib.errors import InputError
 from asum_lib.study import records
 
@@ -75,7 +75,8 @@ def register(stated: Sequence[tuple[str, dict]], log: Path = LOG) -> list[Writte
     if new:
         lines = [json.dumps({key: getattr(written, key) for key in KEYS}, ensure_ascii=False) + "\n" for written in new]
         before = log.read_text(encoding="utf-8") if log.is_file() else ""
-        records.write_whole(log, (before + "".join(lines)).encode())
+        between = "\n" if before and not before.endswith("\n") else ""  # an editor may have left the last line open
+        files.write_whole(log, (before + between + "".join(lines)).encode())
     return new
 
 

@@ -28,6 +28,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from asum_lib import files
 from asum_lib.corpora import texts
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
@@ -257,7 +258,7 @@ def write(verification: Verification, results: Path = RESULTS) -> Path:
     path = Path(results) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(asdict(verification), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    records.write_whole(path, text.encode())
+    files.write_whole(path, text.encode())
     return path
 
 

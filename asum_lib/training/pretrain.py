@@ -6,13 +6,13 @@ A run saves its whole state every 500 steps in the cache folder and goes on from
 """
 
 import itertools
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from asum_lib import files
 from asum_lib.corpora import DOMAIN_OF, load_corpus
 from asum_lib.corpora.features import log_mel
 from asum_lib.measure import wer
@@ -27,14 +27,25 @@ EVALUATE_EVERY = 1_000
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz "
 
 
-def pretrain(size: str, folder: Path | None = None, steps: int | None = None, seed: int = 0, progress: Callable[[str], None] = print) -> Path:
+def pretrain(
+    size: str,
+    folder: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = print,
+    replace: bool = False,
+) -> Path:
     """Train a rung from scratch and save it with tokenizer and feature extractor in `folder`; returns the folder.
 
+    By default that is where the shipped one lies, which it replaces. `InputError`, before anything is trained, for a
+    folder that has anything in it, unless `replace` says that files of the same names are to be replaced.
     Runs on whatever torch offers (CUDA if present). `steps` shortens the run; the schedule shrinks with it.
     """
     import torch
 
+    replace = replace or folder is None
     rung, folder = ladder.LADDER[size], folder or ladder.checkpoint(size)
+    files.refuse_filled(folder, replace)
     steps = steps or rung.steps
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
@@ -84,9 +95,9 @@ def pretrain(size: str, folder: Path | None = None, steps: int | None = None, se
         if (step + 1) % EVALUATE_EVERY == 0 or step + 1 == steps:
             progress(f"whisper-{size} step {step + 1} dev WER " + ", ".join(f"{name} {_dev_wer(model, tokens, name):.1f} %" for name in DOMAIN_OF))
 
-    model.save_pretrained(folder)
-    tokens.save_pretrained(folder)
-    ladder.extractor().save_pretrained(folder)
+    with files.folder_aside(folder, replace) as made:
+        for part in (model, tokens, ladder.extractor()):
+            part.save_pretrained(made)
     state_path.unlink(missing_ok=True)
     return folder
 
@@ -115,8 +126,9 @@ def save_state(path: Path, objects: dict, step: int) -> None:
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({name: item.state_dict() for name, item in objects.items()} | {"step": step}, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    with files.aside(path) as written:
+        torch.save({name: item.state_dict() for name, item in objects.items()} | {"step": step}, written)
+        files.put(written, path)
 
 
 def restore_state(path: Path, objects: dict) -> int:

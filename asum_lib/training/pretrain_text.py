@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asum_lib import files
 from asum_lib.corpora.texts import TextCorpus, load_texts
 from asum_lib.models import summarize, text_ladder
 from asum_lib.paths import cache
@@ -34,11 +35,23 @@ POOL = 16  # batches whose texts are sorted by length together
 TOKENIZER_TEXTS = 4_000  # first documents of each corpus, in whose texts and summaries the pieces are found
 
 
-def pretrain(model: str, folder: Path | None = None, steps: int | None = None, seed: int = 0, progress: Callable[[str], None] = print) -> Path:
-    """Train a rung from scratch and save it with its tokenizer in `folder`; returns the folder. `steps` shortens the run."""
+def pretrain(
+    model: str,
+    folder: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = print,
+    replace: bool = False,
+) -> Path:
+    """Train a rung from scratch and save it with its tokenizer in `folder`; returns the folder.
+
+    `steps` shortens the run; what is there is treated as by `pretrain.pretrain`.
+    """
     import torch
 
+    replace = replace or folder is None
     rung, folder = text_ladder.RUNGS[model], folder or text_ladder.checkpoint(model)
+    files.refuse_filled(folder, replace)
     steps = steps or rung.steps
     torch.manual_seed(seed)
     corpora = [load_texts(name, "train") for name in rung.corpora]
@@ -75,8 +88,9 @@ def pretrain(model: str, folder: Path | None = None, steps: int | None = None, s
             for name in itertools.chain.from_iterable((source, source.removesuffix("-source")) for source in rung.corpora):
                 progress(f"{model}-mini step {step + 1} {name} dev: {_look(model, network, tokens, name)}")
 
-    network.save_pretrained(folder)
-    tokens.save_pretrained(folder)
+    with files.folder_aside(folder, replace) as made:
+        network.save_pretrained(made)
+        tokens.save_pretrained(made)
     state_path.unlink(missing_ok=True)
     return folder
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from asum_lib import files
 from asum_lib.corpora import talks
 from asum_lib.measure import rouge, wer
 from asum_lib.models import adapted, summarize
@@ -124,9 +125,8 @@ def kept(corpus: str, seed: int, recipe: Recipe = RECIPE, progress: Progress = l
         heard = listening(ear, progress)
         rows = _kept_bridge(ear, hearer, seed, recipe, heard, progress)
         ear, history = end_to_end(ear, corpus, seed, recipe, heard, progress)
-        folder.mkdir(parents=True, exist_ok=True)
-        about = {"rows": [*rows, *history]}
-        save(ear, folder, hearer=hearer.name, summarizer=reader.name, precision=systems.HEARER.precision, what="", training=about)
+        names = {"hearer": hearer.name, "summarizer": reader.name, "precision": systems.HEARER.precision}
+        save(ear, folder, **names, what="", training={"rows": [*rows, *history]}, replace=True)
     rows = json.loads((folder / NOTE).read_text(encoding="utf-8"))["training"]["rows"]
     return load(folder, systems.HEARER.precision, "mini"), rows
 
@@ -146,9 +146,10 @@ def _kept_bridge(ear: Ear, hearer: Path, seed: int, recipe: Recipe, heard: Calla
     path = cache() / "adapters" / f"bridge-s{seed}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     if not path.is_file():
         rows = aligned(ear, seed, recipe.alignment, heard, progress)
-        path.with_suffix(".json").write_text(json.dumps(rows), encoding="utf-8")
-        save_file(ear.model.bridge.state_dict(), path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").rename(path)
+        files.write_whole(path.with_suffix(".json"), json.dumps(rows).encode())
+        with files.aside(path) as written:
+            save_file(ear.model.bridge.state_dict(), written)
+            files.put(written, path)
     ear.model.bridge.load_state_dict(load_file(path))
     return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 

@@ -6,10 +6,10 @@ caller keeps. The frozen model comes from its checkpoint again. When to save is 
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asum_lib import files
 from asum_lib.training.adapters import allocation, restore_allocation
 
 
@@ -58,9 +58,9 @@ def save(resume: Resume, position: Position, model, optimizer, schedule) -> None
         "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
     resume.folder.mkdir(parents=True, exist_ok=True)
-    aside = resume.path.with_suffix(".tmp")
-    torch.save(content, aside)
-    os.replace(aside, resume.path)
+    with files.aside(resume.path) as written:  # two runs of one cell write side by side
+        torch.save(content, written)
+        files.put(written, resume.path)
 
 
 def restore(resume: Resume, model, optimizer, schedule) -> Position | None:
@@ -94,10 +94,8 @@ def restore(resume: Resume, model, optimizer, schedule) -> Position | None:
 
 
 def discard(resume: Resume) -> None:
-    """Remove the state, once the record of the run is written."""
+    """Remove the state, once the record of the run is written. The folder stays, where another run may be writing."""
     resume.path.unlink(missing_ok=True)
-    if resume.folder.is_dir() and not any(resume.folder.iterdir()):
-        resume.folder.rmdir()
 
 
 def _trainable(model) -> dict:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asum_lib import files
 from asum_lib.corpora import talks
 from asum_lib.corpora.audio import read_audio
 from asum_lib.corpora.phrases import phrases
@@ -85,35 +86,46 @@ def summarizer_of(corpus: str) -> Recipe:
     return replace(SUMMARIZER, corpora=(f"{corpus}-source", corpus), dev=corpus)
 
 
-def adapt(name: str, folder: Path | None = None, seed: int = 0, progress: Progress = print) -> Path:
-    """Train a shipped adapter anew and write it into `folder`, by default where the shipped one lies; returns the folder."""
-    if choose("adapter", name, (*SHIPPED, END_TO_END)) == END_TO_END:
-        return _end_to_end(Path(folder or CHECKPOINTS / "adapters" / name), seed, progress)
+def adapt(name: str, folder: Path | None = None, seed: int = 0, progress: Progress = print, replace: bool = False) -> Path:
+    """Train a shipped adapter anew and write it into `folder`; returns the folder.
+
+    By default that is where the shipped one lies, which it replaces. `InputError`, before anything is trained, for a
+    folder that has anything in it, unless `replace` says that files of the same names are to be replaced.
+    """
+    choose("adapter", name, (*SHIPPED, END_TO_END))
+    replace = replace or folder is None
+    folder = Path(folder or CHECKPOINTS / "adapters" / name)
+    files.refuse_filled(folder, replace)
+    if name == END_TO_END:
+        return _end_to_end(folder, seed, progress, replace)
     recipe = SHIPPED[name]
     train = hearer if recipe is HEARER else summarizer
     loaded, history = train(seed, recipe, progress)
     best = {key: value for key, value in history[-1].items() if key.startswith(("dev_", "kept_"))}
     about = {"adapter": asdict(recipe.adapter), "seed": seed, "corpora": recipe.corpora, "copies": recipe.copies, "last_epoch": best}
     training = asdict(recipe.training) | about
-    folder = Path(folder or CHECKPOINTS / "adapters" / name)
-    base = str(CHECKPOINTS / recipe.base)
-    return adapted.save(loaded.model, folder, base=base, precision=recipe.precision, what=WHAT[name], training=training)
+    saved = {"base": str(CHECKPOINTS / recipe.base), "precision": recipe.precision, "what": WHAT[name]}
+    return adapted.save(loaded.model, folder, **saved, training=training, replace=replace)
 
 
-def _end_to_end(folder: Path, seed: int, progress: Progress) -> Path:
-    """On top of the two shipped adapters."""
+def _end_to_end(folder: Path, seed: int, progress: Progress, replace: bool) -> Path:
+    """On top of the two shipped adapters, which must lie beside `folder` too."""
     from asum_lib.models import speech_summary as models
     from asum_lib.training import speech_summary as training
 
     recipe, beside = training.RECIPE, CHECKPOINTS / "adapters"
     hearer_name, reader_name = SHIPPED
+    for needed in SHIPPED:
+        if not (folder.parent / needed / adapted.WEIGHTS).is_file():
+            raise InputError(f"{END_TO_END} stands on {needed}, which is not in {folder.parent}: copy {beside / needed} there first")
     ear = training.joined(beside / hearer_name, beside / reader_name, seed, recipe)
     heard = training.listening(ear, progress)
     rows = training.aligned(ear, seed, recipe.alignment, heard, progress)
     ear, history = training.end_to_end(ear, SUMMARIZER.dev, seed, recipe, heard, progress)
     about = asdict(recipe) | {"seed": seed, "bridge": rows[-1], "last_epoch": history[-1]}
     what = "bridge and AdaLoRA of an end-to-end summariser, trained on the talks of howto-talks and howto-talks-source"
-    return models.save(ear, folder, hearer=hearer_name, summarizer=reader_name, precision=HEARER.precision, what=what, training=about)
+    names = {"hearer": hearer_name, "summarizer": reader_name}
+    return models.save(ear, folder, **names, precision=HEARER.precision, what=what, training=about, replace=replace)
 
 
 def hearer(seed: int = 0, recipe: Recipe = HEARER, progress: Progress = lambda line: None) -> tuple[loading.Speech, list[dict]]:

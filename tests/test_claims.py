@@ -250,6 +250,6 @@ def test_the_unit_of_a_part_is_its_metrics(identity, units):
 
 def test_a_claim_of_several_units_shows_each_beside_its_value():
     shown = render_ledger.claim_evidence("V1").data
-    assert "<th scope=\"col\">difference (95 % interval)</th>" in shown
+    assert '<th scope="col">difference (95 % interval)</th>' in shown
     assert ") percentage points</td>" in shown and ") points of ROUGE</td>" in shown
     assert "points of WER" not in shown

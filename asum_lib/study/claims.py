@@ -47,8 +47,9 @@ def judge(scale: str = "mini", results=RESULTS, file=None, only: str | None = No
     The claims are those of the papers, or those of `file` (see `own_claims`); `only` is the id of one of them. `evidence` lists {what,
     expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is that of the
     metric, such as "points of WER" or "percentage points of summaries". `rule_standing` says
-    whether the rule was written before its records, or its verdict `foreseen` by arithmetic (see `rules`), `earlier_rules` lists {rule_sha, written_at, rule_text, verdict} of what
-    the claim was judged by before, each judged on today's records; its verdict is None where it can no longer be evaluated.
+    whether the rule was written before its records, or its verdict `foreseen` by arithmetic (see `rules`),
+    `earlier_rules` lists {rule_sha, written_at, rule_text, verdict} of what the claim was judged by before, each judged
+    on today's records; its verdict is None where it can no longer be evaluated.
     """
     choose("scale", scale, SCALES)
     results = Path(results)

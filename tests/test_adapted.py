@@ -76,6 +76,111 @@ def test_pruned_directions_are_not_in_the_file_and_a_module_may_have_none(t5_ada
     assert sorted(kept_ranks(adapted.summarizer(str(t5_adapter), "fp32", "en", "mini").model).values()) == sorted(ranks)
 
 
+def plain_adapter(folder, model=None, base=None):
+    """A LoRA as PEFT itself saves it, without a note."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, target_modules=["q", "v"], init_lora_weights=False)
+    model = get_peft_model(model or text_model("fp32").model, config)
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def change_weights(folder, change):
+    """Write an adapter's weights anew after `change` has edited them, and no digest of the file in its note."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / adapted.WEIGHTS)
+    change(weights)
+    save_file(weights, folder / adapted.WEIGHTS)
+    note = json.loads((folder / adapted.NOTE).read_text())
+    (folder / adapted.NOTE).write_text(json.dumps(note | {"sha256": None}))
+
+
+def test_an_adapter_that_peft_saved_computes_what_it_did(tmp_path):
+    model = plain_adapter(tmp_path / "peft")
+    loaded = adapted.summarizer(str(tmp_path / "peft"), "fp32", "en", "mini").model
+    with torch.no_grad():
+        assert torch.equal(model(**TEXT).logits, loaded(**TEXT).logits)
+        assert not torch.equal(text_model("fp32").model(**TEXT).logits, loaded(**TEXT).logits)
+
+
+def test_an_adapter_without_a_digest_is_said(t5_adapter, tmp_path):
+    plain_adapter(tmp_path / "peft")
+    said = adapted.unchecked(str(tmp_path / "peft"))
+    assert said.startswith(f"adapter {tmp_path / 'peft'}: saved by PEFT, without a digest") and "t5-mini" in said
+    assert adapted.unchecked(str(t5_adapter)) is None and adapted.unchecked("t5-small") is None
+
+
+def test_a_base_that_is_not_here_is_named(tmp_path):
+    plain_adapter(tmp_path / "peft")
+    config = json.loads((tmp_path / "peft" / adapted.CONFIG).read_text())
+    for base, said in (("/gone/t5", "its base is not here: checkpoint /gone/t5"), (None, "names no base_model_name_or_path")):
+        (tmp_path / "peft" / adapted.CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": base}))
+        with pytest.raises(InputError, match=said):
+            adapted.summarizer(str(tmp_path / "peft"), "fp32", "en", "mini")
+
+
+def test_an_adapter_cannot_name_code_to_import(tmp_path):
+    plain_adapter(tmp_path / "peft")
+    config = json.loads((tmp_path / "peft" / adapted.CONFIG).read_text())
+    evil = config | {"megatron_config": {"a": 1}, "megatron_core": "evil"}
+    (tmp_path / "peft" / adapted.CONFIG).write_text(json.dumps(evil))
+    with pytest.raises(InputError, match="megatron_config, whose code would be run"):
+        adapted.read(tmp_path / "peft")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.clear(), "lacks "),
+        (lambda weights: weights.pop(sorted(weights)[0]), "lacks base_model"),
+        (lambda weights: weights.update(other=torch.ones(2)), "no place for: other"),
+        (lambda weights: weights[sorted(weights)[0]].fill_(torch.nan), "NaN or infinite in base_model"),
+    ],
+)
+def test_an_adapter_with_wrong_weights_is_refused(t5_adapter, change, message):
+    change_weights(t5_adapter, change)
+    with pytest.raises(InputError, match=message) as caught:
+        adapted.summarizer(str(t5_adapter), "fp32", "en", "mini")
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_the_notes_are_refused(t5_adapter):
+    content = bytearray((t5_adapter / adapted.WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (t5_adapter / adapted.WEIGHTS).write_bytes(content)
+    with pytest.raises(InputError, match=r"is not the file that asum_adapter\.json has the SHA-256 of"):
+        adapted.read(t5_adapter)
+
+
+def test_a_text_model_with_nan_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(text_ladder.checkpoint("t5"), tmp_path / "t5")
+    weights = load_file(folder / "model.safetensors")
+    weights["shared.weight"][7] = torch.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"shared\.weight with values that are NaN or infinite"):
+        adapted.summarizer(str(folder), "fp32", "en", "mini")
+
+
+def test_an_empty_tokenizer_is_refused(tmp_path):
+    text = shutil.copytree(text_ladder.checkpoint("t5"), tmp_path / "t5")
+    values = json.loads((text / "tokenizer.json").read_text())
+    values["model"]["vocab"] = values["model"]["vocab"][:3]  # pad, end and unknown
+    (text / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="its tokenizer knows no letter of"):
+        adapted.summarizer(str(text), "fp32", "en", "mini")
+    hears = shutil.copytree(ladder.checkpoint("tiny"), tmp_path / "whisper")
+    values = json.loads((hears / "tokenizer.json").read_text())
+    values["model"] |= {"vocab": {}, "merges": []}
+    (hears / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="0 tokens beside the special ones"):
+        adapted.speech(str(hears), "fp32", "mini")
+
+
 def test_a_model_is_pruned_once_however_often_it_is_saved(tmp_path):
     model = trained(text_model("fp32").model, "adalora", "t5", TEXT)
     base = str(text_ladder.checkpoint("t5"))
@@ -99,7 +204,7 @@ def test_an_adapter_on_another_model_is_refused(t5_adapter, tmp_path):
         adapted.put_on(model, t5_adapter)
 
 
-@pytest.mark.parametrize("name", [adapted.NOTE, adapted.CONFIG, adapted.WEIGHTS])
+@pytest.mark.parametrize("name", [adapted.CONFIG, adapted.WEIGHTS])
 def test_a_missing_file_is_named(t5_adapter, name):
     (t5_adapter / name).unlink()
     with pytest.raises(InputError, match=f"adapter .*: no {name}: "):
@@ -116,9 +221,9 @@ def test_a_pickle_is_refused_and_not_read(t5_adapter):
     ("name", "content", "message"),
     [
         (adapted.NOTE, "{", "asum_adapter.json is not JSON"),
-        (adapted.NOTE, '{"base": "t5-mini"}', "asum_adapter.json has base, not base, base_sha256, precision, training, what"),
+        (adapted.NOTE, '{"base": "t5-mini"}', "asum_adapter.json has base, not base, base_sha256, precision, sha256, training, what"),
         (adapted.CONFIG, '{"peft_type": "PREFIX_TUNING"}', "peft_type 'PREFIX_TUNING': only LORA and ADALORA are loaded"),
-        (adapted.WEIGHTS, "nothing", "cannot be read"),
+        (adapted.WEIGHTS, "nothing", "is not the file that asum_adapter.json has"),
     ],
 )
 def test_a_damaged_file_is_told_in_one_line(t5_adapter, name, content, message):

@@ -1,10 +1,13 @@
 """What training changed, as a folder of its own: an adapter's weights without the model under it, and a note of what it belongs to.
 
 The weights are PEFT's own format, so other programs read them too. Beside them lies `asum_adapter.json`, a `Note`: the checkpoint that
-was adapted, by name and by a digest of its weights, since an adapter on another model makes nonsense without a complaint. One way for
-Whisper and the text models, for LoRA and AdaLoRA. Of AdaLoRA the pruned directions are left out, so a module may have rank 0.
+was adapted, by name and by a digest of its weights, since an adapter on another model makes nonsense without a complaint, and a digest
+of the adapter itself. An adapter that PEFT saved has no note: its base is the one that `adapter_config.json` names, and nothing says
+whether that is what it was trained on (`unchecked`). One way for Whisper and the text models, for LoRA and AdaLoRA. Of AdaLoRA the
+pruned directions are left out, so a module may have rank 0.
 """
 
+import hashlib
 import json
 import warnings
 from dataclasses import asdict, dataclass, fields
@@ -23,6 +26,7 @@ NOTE = "asum_adapter.json"
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 KINDS = ("LORA", "ADALORA")
+RANK_OF_ZERO = ".*have invalid shape"  # what PEFT warns of, since it takes one for a shard that was not gathered
 MODEL_CARD = "README.md"  # PEFT writes an empty form
 
 
@@ -31,10 +35,11 @@ class Note:
     """What an adapter was trained on. `base` is a shipped checkpoint's name, a Hub repository or a folder."""
 
     base: str
-    base_sha256: str  # over the weight files, `checkpoint.checksum`
-    precision: str  # of the base while it was trained
+    base_sha256: str | None  # over the weight files, `checkpoint.checksum`; None where PEFT saved the adapter
+    precision: str | None  # of the base while it was trained
     what: str  # for people, one line
     training: dict  # the resolved hyper-parameters
+    sha256: str | None = None  # of the adapter's own weights; None where nobody wrote it down
 
 
 def save(model, folder: Path, *, base: str, precision: str, what: str, training: dict, replace: bool = False) -> Path:
@@ -45,12 +50,13 @@ def save(model, folder: Path, *, base: str, precision: str, what: str, training:
     `model` is pruned (`prune`), so that it and what is loaded again compute the same, to the bit.
     """
     prune(model)
-    note = Note(_name(base), checkpoint.checksum(folder_of(base)), precision, what, training)
+    base_sha256 = checkpoint.checksum(folder_of(base))
     with files.folder_aside(folder, replace) as made:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*have invalid shape")  # a rank of 0, which PEFT takes for a shard that was not gathered
+            warnings.filterwarnings("ignore", message=RANK_OF_ZERO)
             model.save_pretrained(made, save_embedding_layers=False)
         (made / MODEL_CARD).unlink(missing_ok=True)
+        note = Note(_name(base), base_sha256, precision, what, training, file_sha256(made / WEIGHTS))
         config = json.loads((made / CONFIG).read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = note.base  # and not the path on the machine that it was trained on
         config["target_modules"] = sorted(config["target_modules"])  # a set: another order each time
@@ -73,16 +79,43 @@ def read(folder: Path) -> Note:
     pickles = sorted(path.name for pattern in checkpoint.PICKLES for path in folder.glob(pattern))
     if pickles:
         raise InputError(f"adapter {folder}: {', '.join(pickles)} is a pickle, and loading it can run code: only {WEIGHTS} is read, remove the other")
-    for name in (NOTE, CONFIG, WEIGHTS):
+    for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(f"adapter {folder}: no {name}: {NOTE}, {CONFIG} and {WEIGHTS} must be there, as asum saves them")
-    note, config = _read(folder / NOTE), _read(folder / CONFIG)
-    expected = {field.name for field in fields(Note)}
-    if set(note) != expected:
-        raise InputError(f"adapter {folder}: {NOTE} has {', '.join(sorted(note)) or 'nothing'}, not {', '.join(sorted(expected))}")
+            raise InputError(f"adapter {folder}: no {name}: {CONFIG} and {WEIGHTS} must be there, as PEFT and asum save them")
+    config = _read(folder / CONFIG)
     if config.get("peft_type") not in KINDS:
         raise InputError(f"adapter {folder}: {CONFIG} says peft_type {config.get('peft_type')!r}: only {' and '.join(KINDS)} are loaded")
-    return Note(**note)
+    if config.get("megatron_config"):  # PEFT then imports the module that the configuration names
+        raise InputError(f"adapter {folder}: {CONFIG} has a megatron_config, whose code would be run: save the adapter without it")
+    return _note(folder) if (folder / NOTE).is_file() else _foreign(folder, config)
+
+
+def unchecked(where: str) -> str | None:
+    """A line on an adapter that may be on other weights than its own, since no digest says which those are; None for any other model."""
+    if not is_adapter(where) or read(Path(where)).base_sha256 is not None:
+        return None
+    base = read(Path(where)).base
+    return f"adapter {where}: saved by PEFT, without a digest of the weights that it was trained on: it is taken for one of {base}"
+
+
+def _note(folder: Path) -> Note:
+    """The note that asum wrote, checked against the weights beside it."""
+    note = _read(folder / NOTE)
+    expected = {field.name for field in fields(Note)}
+    if set(note) | {"sha256"} != expected:  # the adapters of earlier versions have no digest of their own
+        raise InputError(f"adapter {folder}: {NOTE} has {', '.join(sorted(note)) or 'nothing'}, not {', '.join(sorted(expected))}")
+    found = Note(**note)
+    if found.sha256 is not None and file_sha256(folder / WEIGHTS) != found.sha256:
+        raise InputError(f"adapter {folder}: {WEIGHTS} is not the file that {NOTE} has the SHA-256 of: copy both anew")
+    return found
+
+
+def _foreign(folder: Path, config: dict) -> Note:
+    """What an adapter that PEFT saved says of its base."""
+    base = config.get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise InputError(f"adapter {folder}: {CONFIG} names no base_model_name_or_path: write there the checkpoint that was adapted")
+    return Note(base, None, None, "saved by PEFT", {})
 
 
 def put_on(model, folder: Path, trainable: bool = False):
@@ -94,18 +127,44 @@ def put_on(model, folder: Path, trainable: bool = False):
     from safetensors import SafetensorError
 
     folder, note = Path(folder).expanduser(), read(folder)
-    if checkpoint.checksum(Path(model.name_or_path)) != note.base_sha256:
+    if note.base_sha256 is not None and checkpoint.checksum(Path(model.name_or_path)) != note.base_sha256:
         raise InputError(f"adapter {folder}: it was trained on other weights of {note.base} than those in {model.name_or_path}")
     try:
         with warnings.catch_warnings():  # PEFT takes AdaLoRA's pattern of ranks for LoRA's, finds that odd, and goes on to use it rightly
             warnings.filterwarnings("ignore", message="The following rank_pattern keys")
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # which `check_weights` refuses
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # PEFT asks transformers the old way
             adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device=str(model.device))
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # a damaged file shows as any of these
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"adapter {folder}: cannot be read ({reason}): copy it anew") from error
+    check_weights(adapted, folder)
     fix_divisors(adapted)
     return adapted.train(trainable)
+
+
+def check_weights(model, folder: Path) -> None:
+    """Refuse an adapter whose file lacks weights of the PEFT model that was made of it, has others, or values that are no numbers.
+
+    PEFT itself goes on with random or untrained weights in the place of what it does not find.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        there = set(file.keys())
+        unreal = [name for name in there if not file.get_tensor(name).isfinite().all()]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=RANK_OF_ZERO)
+        wanted = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    faults = {
+        "has values that are NaN or infinite in": unreal,
+        "lacks": wanted - there,
+        "has weights that the model has no place for:": there - wanted,
+    }
+    for fault, names in faults.items():
+        if names:
+            raise InputError(f"adapter {folder}: {WEIGHTS} {fault} {checkpoint.few(sorted(names))}: copy it anew, or save it again")
 
 
 def prune(model) -> None:
@@ -148,9 +207,23 @@ def summarizer(where: str, precision: str, language: str, scale: str = "paper") 
 
 def base_of(where: str) -> str:
     """The checkpoint under an adapter, as `loading.folder_of` takes it."""
-    base = read(Path(where)).base
-    shipped = CHECKPOINTS / base
-    return str(shipped) if shipped.is_dir() else base
+    note = read(Path(where))
+    shipped = CHECKPOINTS / note.base
+    if Path(note.base).name == note.base and shipped.is_dir():
+        return str(shipped)
+    try:
+        folder_of(note.base)
+    except InputError as error:
+        raise InputError(f"adapter {where}: its base is not here: {error}") from None
+    return note.base
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file; `InputError` where there is none."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(base: str) -> str:

@@ -31,6 +31,7 @@ SETTINGS = (
 TEXT_TOKENIZERS = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "merges.txt")  # one of them holds the tokens
 FLOATS = ("F64", "F32", "F16", "BF16")
 CHUNK_BYTES = 1 << 20
+LETTERS = 256  # bytes, of which Whisper's tokenizer spells what it has no word for
 
 
 def check(folder: Path) -> None:
@@ -48,11 +49,18 @@ def check(folder: Path) -> None:
 def check_text(folder: Path) -> None:
     """Refuse a folder that is not a whole checkpoint of a text model (T5, mBART, BART), in one line that names every fault found.
 
-    Without the file of its tokens transformers would make an empty tokenizer and say nothing. Weights are looked at by their headers.
+    Without the file of its tokens transformers would make an empty tokenizer and say nothing. Each weight is read once, for values
+    that are not numbers, as long as the folder has not changed since the last time.
     """
-    folder, found = Path(folder), []
+    folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"checkpoint {folder}: no such folder")
+    _refuse(folder, _text_faults(folder.resolve(), _stamp(folder)))
+
+
+@lru_cache(maxsize=16)
+def _text_faults(folder: Path, stamp: tuple) -> tuple[str, ...]:
+    found: list[str] = []
     _json(folder, "config.json", found, "a checkpoint folder as the Hub lays it out has one")
     for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         if (folder / name).exists():
@@ -65,16 +73,14 @@ def check_text(folder: Path) -> None:
     for path in files:
         if not path.is_file():
             found.append(f"{path.name} is missing: fetch the rest")
-        elif (fault := _broken_header(path)) is not None:
+        elif (fault := _read_weights(path, {}, quantised=True)) is not None:
             found.append(f"{path.name}: {fault}")
-    _refuse(folder, found)
+    return tuple(found)
 
 
 def faults(folder: Path) -> tuple[str, ...]:
     """What keeps `folder` from being loaded as a Whisper checkpoint, each fault with its file and what would be right."""
-    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
-    stamp = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _faults(Path(folder).resolve(), stamp)
+    return _faults(Path(folder).resolve(), _stamp(folder))
 
 
 def note(folder: Path) -> str | None:
@@ -139,6 +145,12 @@ def layout(config) -> tuple[dict[str, tuple[int, ...]], set[str]]:
         model = WhisperForConditionalGeneration(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return shapes, set(getattr(model, "all_tied_weights_keys", {}))
+
+
+def _stamp(folder: Path) -> tuple:
+    """What changes when a file of the folder does."""
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def _refuse(folder: Path, found: Sequence[str]) -> None:
@@ -259,14 +271,16 @@ def _tokenizer(folder: Path, names: set[str], config, found: list[str]) -> None:
             values = _json(folder, name, found, "")
             if values is None:
                 return
-            ids = [*values["model"]["vocab"].values(), *(token["id"] for token in values.get("added_tokens", []))]
+            plain = values["model"]["vocab"].values()
+            ids = [*plain, *(token["id"] for token in values.get("added_tokens", []))]
         elif {"vocab.json", "merges.txt"} <= names:
             name = "vocab.json"
             added = (_json(folder, "added_tokens.json", found, "") or {}) if "added_tokens.json" in names else {}
             values = _json(folder, name, found, "")
             if values is None:
                 return
-            ids = [*values.values(), *added.values()]
+            plain = values.values()
+            ids = [*plain, *added.values()]
         else:
             found.append("no tokenizer: tokenizer.json, or vocab.json with merges.txt, must be there")
             return
@@ -274,6 +288,10 @@ def _tokenizer(folder: Path, names: set[str], config, found: list[str]) -> None:
     except (KeyError, TypeError, ValueError, AttributeError):
         found.append(f"{name} is not a Whisper tokenizer: fetch it again")
         return
+    if len(plain) < LETTERS:
+        found.append(
+            f"{name}: {len(plain)} tokens beside the special ones, and a Whisper tokenizer has a token for each of {LETTERS} bytes: fetch it again"
+        )
     if config is not None and highest >= config.vocab_size:
         found.append(f"{name}: {highest + 1} tokens, but config.json's vocab_size is {config.vocab_size}: take both from one checkpoint")
 
@@ -307,20 +325,20 @@ def _weights(folder: Path, names: set[str], config, found: list[str]) -> None:
         return
     promised = sorted(set(indexed) - set(shapes))
     if promised:
-        found.append(f"{INDEX} promises {_few(promised)}, which no file holds")
+        found.append(f"{INDEX} promises {few(promised)}, which no file holds")
         return
     # A checkpoint of the bare model is read too; its names lack the prefix.
     shapes = {name if name.startswith(("model.", "proj_out.")) else f"model.{name}": shape for name, shape in shapes.items()}
     expected, tied = layout(config)
     where = INDEX if indexed else WEIGHTS
     if absent := [name for name in expected if name not in shapes and name not in tied]:
-        found.append(f"{where}: {_few(absent)} missing; config.json describes a model of {len(expected) - len(tied)} weights")
+        found.append(f"{where}: {few(absent)} missing; config.json describes a model of {len(expected) - len(tied)} weights")
     if unlike := [
         f"{name} is {_by(shapes[name])}, not {_by(expected[name])}" for name in expected if shapes.get(name, expected[name]) != expected[name]
     ]:
-        found.append(f"{where}: {_few(unlike)}; config.json and weights are not of one model")
+        found.append(f"{where}: {few(unlike)}; config.json and weights are not of one model")
     if foreign := sorted(set(shapes) - set(expected)):
-        found.append(f"{where}: {_few(foreign)} not in the model that config.json describes")
+        found.append(f"{where}: {few(foreign)} not in the model that config.json describes")
 
 
 def _no_weights(folder: Path, names: set[str]) -> str:
@@ -336,8 +354,8 @@ def _no_weights(folder: Path, names: set[str]) -> str:
     return f"no *.safetensors file: {WEIGHTS}, or {INDEX} with its shards, must be there"
 
 
-def _read_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> str | None:
-    """Add the file's weights to `shapes`; returns what is wrong with the file."""
+def _read_weights(path: Path, shapes: dict[str, tuple[int, ...]], quantised: bool = False) -> str | None:
+    """Add the file's weights to `shapes`; returns what is wrong with the file. Others than floats are passed over if `quantised`."""
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -349,6 +367,8 @@ def _read_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> str | None:
             for name in file.keys():  # noqa: SIM118 (not a dictionary)
                 piece = file.get_slice(name)
                 shapes[name] = tuple(piece.get_shape())
+                if piece.get_dtype() not in FLOATS and quantised:
+                    continue
                 if piece.get_dtype() not in FLOATS:
                     return f"{name} is {piece.get_dtype()}: weights must be floating point ({', '.join(FLOATS)}), unquantised"
                 low, high = torch.aminmax(file.get_tensor(name)) if 0 not in shapes[name] else (torch.zeros(()), torch.zeros(()))
@@ -356,7 +376,7 @@ def _read_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> str | None:
                     bad.append(name)
     except (SafetensorError, OSError) as error:
         return _damaged(path, error)
-    return f"{_few(bad)} with values that are NaN or infinite: such a model writes nothing of use; take another checkpoint" if bad else None
+    return f"{few(bad)} with values that are NaN or infinite: such a model writes nothing of use; take another checkpoint" if bad else None
 
 
 def _broken_header(path: Path) -> str | None:
@@ -378,7 +398,8 @@ def _damaged(path: Path, error: Exception) -> str:
     return f"cut off or damaged ({path.stat().st_size} bytes; {reason}): fetch it again"
 
 
-def _few(names: list[str], shown: int = 3) -> str:
+def few(names: Sequence[str], shown: int = 3) -> str:
+    """The first of many names, and how many more there are."""
     rest = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + rest
 

@@ -11,7 +11,6 @@ transcript: its prefix, each phrase with a stop behind it, its end token.
 What is trained where is for `training.speech_summary`. This module imports torch: import it where it is used.
 """
 
-import hashlib
 import json
 import time
 import warnings
@@ -317,13 +316,14 @@ def save(
         (made / adapted.MODEL_CARD).unlink(missing_ok=True)
         config = json.loads((made / adapted.CONFIG).read_text(encoding="utf-8"))
         config["target_modules"] = sorted(config["target_modules"])  # a set: another order each time
-        sha256 = {name: file_sha256(folder.parent / name / adapted.WEIGHTS) for name in (hearer, summarizer)}
+        sha256 = {name: adapted.file_sha256(folder.parent / name / adapted.WEIGHTS) for name in (hearer, summarizer)}
         note = {
             "hearer": hearer,
             "summarizer": summarizer,
             "sha256": sha256,
             "precision": precision,
             "inner": ear.model_as_trained.bridge.shape.inner,
+            "weights_sha256": adapted.file_sha256(made / adapted.WEIGHTS),
         }
         for name, value in ((adapted.CONFIG, config), (NOTE, note | {"what": what, "training": training})):
             (made / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -339,10 +339,12 @@ def load(folder: Path, precision: str, scale: str = "paper") -> Ear:
             )
     note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     for name, sha256 in note["sha256"].items():
-        if file_sha256(folder.parent / name / adapted.WEIGHTS) != sha256:
+        if adapted.file_sha256(folder.parent / name / adapted.WEIGHTS) != sha256:
             raise InputError(
                 f"end-to-end model {folder}: it was trained on another {name} than the one beside it: make it anew with `asum adapt {folder.name}`"
             )
+    if note.get("weights_sha256", weights := adapted.file_sha256(folder / adapted.WEIGHTS)) != weights:
+        raise InputError(f"end-to-end model {folder}: {adapted.WEIGHTS} is not the file that {NOTE} has the SHA-256 of: copy both anew")
     speech = adapted.speech(str(folder.parent / note["hearer"]), precision, scale)
     text = adapted.summarizer(str(folder.parent / note["summarizer"]), "fp32", "en", scale)
     ear = join(speech, text, 0, inner=note["inner"])
@@ -355,15 +357,9 @@ def load(folder: Path, precision: str, scale: str = "paper") -> Ear:
             model = PeftModel.from_pretrained(ear.model, str(folder), torch_device=str(ear.model.device))
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"end-to-end model {folder}: cannot be read ({' '.join(str(error).split())[:200]}): copy it anew") from error
+    adapted.check_weights(model, folder)
     adapted.fix_divisors(model)
     return replace(ear, model=model.eval())
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file; `InputError` where there is none."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def shape_of(encoder, text, **numbers) -> Shape:

@@ -11,6 +11,7 @@ from pathlib import Path
 from asum_lib.errors import InputError
 from asum_lib.models.text_ladder import LANGUAGE_CODES
 
+PROBE = "a tea, чай, 茶, 1"  # something of which every tokenizer can spell
 PREFIX = {"t5": "summarize: ", "mbart": "", "bart": ""}
 
 
@@ -59,6 +60,8 @@ def load_tokenizer(folder: Path, language: str):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # a damaged file shows as whatever its parser raises
         raise InputError(f"checkpoint {folder}: its tokenizer cannot be read ({str(error).strip().splitlines()[0]}): fetch it again") from error
+    if not set(tokenizer(PROBE, add_special_tokens=False).input_ids) - {tokenizer.unk_token_id}:
+        raise InputError(f"checkpoint {folder}: its tokenizer knows no letter of {PROBE!r}: fetch it again")
     # A model that was fine-tuned to write this language keeps what it was trained to read, be it another code.
     if hasattr(tokenizer, "src_lang") and tokenizer.tgt_lang != LANGUAGE_CODES[language]:
         tokenizer.src_lang = tokenizer.tgt_lang = LANGUAGE_CODES[language]

@@ -38,10 +38,9 @@ def train_fingerprints() -> dict[str, str]:
 def adapters() -> dict[str, str]:
     """{name: SHA-256 of its weights} of the two shipped adapters."""
     from asum_lib.models import adapted
-    from asum_lib.models.speech_summary import file_sha256
     from asum_lib.training import systems
 
-    return {name: file_sha256(CHECKPOINTS / "adapters" / name / adapted.WEIGHTS) for name in systems.SHIPPED}
+    return {name: adapted.file_sha256(CHECKPOINTS / "adapters" / name / adapted.WEIGHTS) for name in systems.SHIPPED}
 
 
 def shipped(once) -> tuple:

@@ -74,7 +74,7 @@ def mounting():
 def measured(tmp_path_factory):
     """A results folder with the record of one quick cell."""
     folder = tmp_path_factory.mktemp("results")
-    peft_rouge.measure(QUICK | {"results_dir": str(folder)})
+    peft_rouge.run(**QUICK | {"results_dir": str(folder)})
     return folder
 
 
@@ -256,9 +256,9 @@ def test_a_run_stops_at_a_damaged_record_and_measures_it_once_it_is_removed(meas
     path = tmp_path / "results" / "mini" / "rouge_wikihow" / "lead3-s0.json"
     path.write_text(path.read_text(encoding="utf-8")[:300], encoding="utf-8")
     with pytest.raises(InputError, match=r"lead3-s0\.json: not JSON"):
-        peft_rouge.measure(QUICK | {"results_dir": str(tmp_path / "results")})
+        peft_rouge.run(**QUICK | {"results_dir": str(tmp_path / "results")})
     path.unlink()
-    assert peft_rouge.measure(QUICK | {"results_dir": str(tmp_path / "results")}).records[0].status == "ok"
+    assert peft_rouge.run(**QUICK | {"results_dir": str(tmp_path / "results")}).records[0].status == "ok"
 
 
 def test_samples_that_are_cut_are_refused_by_their_hash(add_record):
@@ -394,9 +394,7 @@ def test_a_damaged_text_checkpoint_is_named_before_it_is_loaded(tmp_path, name, 
     checkpoint.check_text(folder)
     damage(folder / name)
     with pytest.raises(InputError, match=said) as error:
-        peft_rouge.measure(
-            {"corpus": "howto-text", "model": "mbart", "limit": 1, "checkpoint": str(folder), "results_dir": str(tmp_path / "results")}
-        )
+        peft_rouge.run("howto-text", "mbart", limit=1, checkpoint=str(folder), results_dir=str(tmp_path / "results"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "results").exists()
 

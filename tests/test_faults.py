@@ -373,14 +373,14 @@ def test_audio_that_was_damaged_is_named(spoken, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        ("config.json", cut, "config.json is not JSON"),
+        ("config.json", cut, "config.json: not JSON"),
         ("config.json", gone, "no config.json"),
         ("config.json", lambda path: path.write_text("null"), "config.json is not a JSON object"),
         ("generation_config.json", lambda path: path.write_text("null"), "generation_config.json is not a JSON object"),
         ("model.safetensors", cut, r"model.safetensors: cut off or damaged \(\d+ bytes; incomplete metadata"),
         ("model.safetensors", emptied, r"model.safetensors: cut off or damaged \(0 bytes; header too small\)"),
         ("model.safetensors", gone, "no .*safetensors file: model.safetensors, or model.safetensors.index.json"),
-        ("tokenizer.json", cut, "tokenizer.json is not JSON"),
+        ("tokenizer.json", cut, "tokenizer.json: not JSON"),
         (
             "tokenizer.json",
             gone,

@@ -2,10 +2,10 @@
 
 Prints one line a fault and exits 1 where there is any. On every page of the table of contents, at 390 and at 1280 pixels:
 an error on the console, an uncaught exception, a request that fails or leaves the book, a page wider than the window. Then
-what a reader does: on a narrow screen the menu and the contents open and close, what is folded unfolds, tables sort and filter, sound plays, images show, links of the book lead
-somewhere, the search finds. axe-core looks at every page, light and dark: what it calls serious or critical is a fault,
-but for `ALLOWED`. With a folder, a picture of every page at both widths goes there. Playwright drives the Chromium that is
-installed and downloads none. Exits 3 without a browser.
+what a reader does: on a narrow screen the menu and the contents open and close, what is folded unfolds, tables sort and
+filter, sound plays, images show, links of the book lead somewhere, the search finds. axe-core looks at every page,
+light and dark: what it calls serious or critical is a fault, but for `ALLOWED`. With a folder, a picture of every page at both
+widths goes there. Playwright drives the Chromium that is installed and downloads none. Exits 3 without a browser.
 """
 
 import contextlib

@@ -219,9 +219,12 @@ class _Checkpoint:
 
 
 def fingerprint(cell: Cell) -> str:
-    """What a record must carry to be kept: the cell, and the libraries that decide how much memory it takes."""
+    """What a record must carry to be kept: the cell, its dropout, and the libraries that decide how much memory it takes."""
+    from asum_lib.models import catalogue
+
     versions = {name: records.packages()[name] for name in ("torch", "transformers", "peft", "bitsandbytes")}
-    return records.fingerprint(cell.as_dict(), versions, "random", SIGNATURE)
+    dropout = catalogue.dropout(f"{cell.model}-{cell.size}")
+    return records.fingerprint(cell.as_dict(), versions, f"random, dropout {dropout:g}" if dropout else "random", SIGNATURE)
 
 
 def _kept(path: Path, cell: Cell, measured: bool) -> records.Record | None:

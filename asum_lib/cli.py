@@ -205,9 +205,8 @@ def _measure(options) -> int:
     from asum_lib.training import processes
 
     given = execute.resolve(execute.find(options.notebook), options.parameters)
-    modules = (memory_footprint, peft_rouge, whisper_quant)
-    module = next(one for one in modules if one.__name__.endswith(f".{options.notebook}"))
-    row = module.run(**given, notebook=None)
+    measure = {"memory_footprint": lambda given: memory_footprint.run(**given), "peft_rouge": peft_rouge.measure}
+    row = measure.get(options.notebook, whisper_quant.measure)(given)
     if processes.is_main():
         print(*row.paths, sep="\n")
     return 0 if all(record.status == "ok" for record in row.records) else 1
@@ -255,12 +254,15 @@ def _verify(options) -> int:
 
     from dataclasses import asdict
 
-    from asum_lib.study import verify
+    from asum_lib.study import verified, verify
 
-    found = verify.verify(options.table, cells=cells, minutes=minutes, seed=seed, scale=options.scale, dry_run=options.dry_run, progress=_say)
-    if not options.dry_run:
-        _say(f"written to {verify.write(found)}")
-    _print(options.format, asdict(found), lambda _: verify.as_markdown(found))
+    limits = {"cells": cells, "minutes": minutes, "seed": seed}
+    found = verify.verify(options.table, scale=options.scale, dry_run=options.dry_run, resume=True, progress=_say, **limits)
+    if options.table or options.scale != "mini":
+        _say("not kept: results/verified.json holds the last verification of every table at scale mini")
+    elif not options.dry_run:
+        _say(f"written to {verified.write(found)}")
+    _print(options.format, asdict(found), lambda _: verified.as_markdown(found))
     return 0 if found.holds else 1
 
 

@@ -153,15 +153,3 @@ def test_outside_a_repository_git_is_null(monkeypatch, tmp_path):
     monkeypatch.setattr(records, "REPOSITORY", tmp_path)
     found = records.provenance("asum", None, records.now())
     assert (found["git_commit"], found["git_dirty"]) == (None, None)
-
-
-def test_code_digest_sees_contents_and_names_of_what_measures_and_nothing_else(tmp_path):
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "a.py").write_text("x = 1")
-    first = records.code_digest(tmp_path)
-    (tmp_path / "cli.py").write_text("x = 1")
-    assert records.code_digest(tmp_path) == first
-    (tmp_path / "models" / "a.py").write_text("x = 2")
-    second = records.code_digest(tmp_path)
-    (tmp_path / "models" / "a.py").rename(tmp_path / "models" / "b.py")
-    assert len({first, second, records.code_digest(tmp_path)}) == 3

@@ -434,7 +434,7 @@ SHOW = {  # functions that must have shown an evil text, escaped: else this test
     "render.in_language",
     "render.main_table",
     "render.row_table",
-    "render.status",
+    "render_status.status",
     "render_corpora.document",
     "render_corpora.extractive_table",
     "render_corpora.marked",

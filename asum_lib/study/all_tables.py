@@ -8,6 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from asum_lib import files
@@ -26,6 +27,37 @@ def names(scale: str = "mini") -> list[str]:
     found = [*grids, corpora_table.TABLE, learning_rates.LEARNING_RATES, *text_tables.table_names(scale), *talk_cells.TABLES, MEMORY]
     planned_at_mini = (learning_rates.LEARNING_RATES, text_tables.RATES_TABLE, *talk_cells.TABLES)
     return [name for name in dict.fromkeys(found) if scale == "mini" or name not in planned_at_mini]
+
+
+def kept(scale: str, results: Path = RESULTS) -> list[str]:
+    """The tables of a scale that have records of their own: the study's, memory's at either scale, then whatever else has a folder."""
+    from asum_lib.study import text_tables
+
+    folders = sorted(path.name for path in (Path(results) / scale).glob("*") if path.is_dir())
+    return list(dict.fromkeys([*(name for name in names(scale) if name != text_tables.RANKS_TABLE), *folders]))
+
+
+def folder(name: str, scale: str, results: Path = RESULTS) -> Path:
+    """Where the records of a table lie: those of memory are of the real sizes, whichever scale is asked for."""
+    return Path(results) / ("paper" if name == MEMORY else scale) / name
+
+
+def planned(name: str, scale: str, results: Path = RESULTS) -> set[Path]:
+    """The paths of the planned records of a table; nothing where it has no grid. Memory of a GPU is not asked for: not every study has one."""
+    from asum_lib.corpora import texts
+    from asum_lib.study import corpora_table, learning_rates, memory_table, tables, talk_cells, text_tables
+
+    splits = [corpora_table.Cell(corpora_table.TABLE, scale, corpus, split, None) for corpus in texts.NAMES for split in texts.SPLITS]
+    grids = {
+        MEMORY: memory_table.planned,
+        corpora_table.TABLE: lambda: splits if scale == "mini" else [],
+        learning_rates.LEARNING_RATES: lambda: learning_rates.planned_rates() if scale == "mini" else [],
+    }
+    grids |= {table: partial(talk_cells.planned_talks, table) for table in talk_cells.TABLES if scale == "mini"}
+    grids |= {table: partial(tables.planned, table, scale) for table in tables.GRIDS[scale]}
+    ranks = text_tables.RANKS_TABLE
+    grids |= {table: partial(text_tables.planned_text, table, scale) for table in text_tables.table_names(scale) if table != ranks}
+    return {cell.path(Path(results)) for cell in grids[name]()} if name in grids else set()
 
 
 def rows(name: str, scale: str | None = None, results: Path = RESULTS) -> list[dict]:

@@ -69,7 +69,8 @@ def run(
         config = {"checkpoint": MODEL, "checkpoint_note": note(str(checkpoint)), "decoding": asdict(decoding), "repeats": repeats}
         cell = {"model": MODEL, "precision": "fp32", "method": "none", "corpus": corpus, "split": "test", "document": document.id}
         metrics = _metrics(measured)
-        about = records.provenance(f"python -m asum_lib.study.long_text_check CHECKPOINT --corpus {corpus}", None, started)
+        module = "asum_lib.study.long_text_check"
+        about = records.provenance(f"python -m {module} CHECKPOINT --corpus {corpus}", None, started, module)
         record = records.Record(
             schema=records.SCHEMA,
             fingerprint=records.fingerprint(config, {"test": texts.fingerprint([document])}, weights, metrics["summarize_peak_bytes"].signature),

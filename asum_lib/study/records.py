@@ -21,9 +21,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from asum_lib import files, reading
+from asum_lib import files
 from asum_lib.errors import InputError
 from asum_lib.paths import REPOSITORY
+from asum_lib.study import measuring_code
 
 SCHEMA = 1
 STATUSES = ("ok", "failed", "skipped")
@@ -59,18 +60,6 @@ PROVENANCE = [
     "started_at",
     "finished_at",
 ]
-MEASURING = ("corpora/*.py", "corpora/*.yaml", "models/*.py", "training/*.py", "measure/*.py", "measure/*.json")
-MEASURING += (
-    "study/cells.py",
-    "study/run.py",
-    "study/sweep.py",
-    "study/text_cells.py",
-    "study/text_run.py",
-    "study/text_scores.py",
-    "study/talk_cells.py",
-    "study/talk_run.py",
-    "study/talk_video.py",
-)
 LIBRARIES = [
     "torch",
     "transformers",
@@ -152,11 +141,11 @@ def read(path) -> Record:
     """The record at `path`; raises `InputError` naming the file and the key where it is not exactly a record of this schema."""
     path = Path(path)
     try:
-        data = reading.read_json(path)
-    except InputError as error:
-        if not path.exists():
-            raise InputError(f"{path}: no such record") from None
-        raise InputError(f"{error}: take it from git again, or remove it so that its cell is measured anew") from None
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such record") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}): take it from git again, or remove it so that its cell is measured anew") from None
     return _from_dict(data, path)
 
 
@@ -222,14 +211,14 @@ def samples_of(record: Record, path) -> list[dict]:
     samples_path = Path(path).parent / record.samples["path"]
     if samples_path.name != record.samples["path"]:
         raise InputError(f"{path}: samples {record.samples['path']!r} must be the name of a file beside the record")
-    if not samples_path.exists():
-        raise InputError(f"{samples_path}: no such file, though {Path(path).name} names it")
-    packed = reading.read_bytes(samples_path)
+    try:
+        packed = samples_path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{samples_path}: no such file, though {Path(path).name} names it") from None
     found = hashlib.sha256(packed).hexdigest()
     if found != record.samples["sha256"]:
         raise InputError(f"{samples_path}: sha256 {found[:12]}..., but {Path(path).name} says {record.samples['sha256'][:12]}...")
-    lines = enumerate(reading.unpack(packed, str(samples_path)).splitlines(), start=1)
-    return [reading.json_of(line, f"{samples_path} line {number}") for number, line in lines]
+    return [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
 
 
 def load(results, scale: str, table: str) -> list[tuple[Path, Record]]:
@@ -252,16 +241,17 @@ def canonical(value) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def provenance(command: str, notebook: str | None, started_at: str) -> dict:
+def provenance(command: str, notebook: str | None, started_at: str, module: str | None = None) -> dict:
     """Where and from what a value came, asked of this machine now (`finished_at`); revisions of model and data are the caller's.
 
+    `module` is the one that measures, such as `asum_lib.study.run`: the digest is of the code that it reaches, by default of the package.
     `started_at` is UTC in ISO 8601, as `now()` gives it. Outside a git repository, and without a commit, git's keys are null.
     """
     return {
         "command": command,
         "notebook": notebook,
         **_git(),
-        "code_digest": code_digest(),
+        "code_digest": measuring_code.digest(module),
         "packages": packages(),
         "python": platform.python_version(),
         "os": platform.platform(),
@@ -278,16 +268,6 @@ def provenance(command: str, notebook: str | None, started_at: str) -> dict:
 def now() -> str:
     """UTC to the second, e.g. `2025-01-31T12:00:00+00:00`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def code_digest(folder=None) -> str:
-    """SHA-256 over the relative names and contents of the modules that can move a number (`MEASURING`), not of those that show it."""
-    folder = Path(folder or Path(__file__).resolve().parent.parent)
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in MEASURING for path in folder.glob(pattern)):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 @cache

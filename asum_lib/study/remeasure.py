@@ -53,11 +53,13 @@ class Kind:
     measure: Callable[[Record, Path], tuple[Path, Record]]  # into a folder of results
     compare: Callable[[Path, Record, Path, Record], Outcome]  # old record, new record
     bounds: Callable[[str, Metric], tuple[float, float] | None]  # that the new value of a metric must be in; None where it is not held
+    module: str  # that measures: what code the value rests on begins there
+    when_named: str | None = None  # why a cell is measured again only where its table is named
 
 
 def kind_of(record: Record) -> Kind:
-    """The kind of a measured record; records of local files and format checks are known by their metrics."""
-    return KINDS[KIND_OF_TABLE.get(record.table) or ("text" if "rouge1" in record.metrics else "speech")]
+    """The kind of a record; records of local files and format checks are known by their cells."""
+    return KINDS[KIND_OF_TABLE.get(record.table) or ("speech" if "rate" in record.cell else "text")]
 
 
 def rescore(path: Path, record: Record) -> str | None:
@@ -118,17 +120,15 @@ def _rescore_text(path: Path, record: Record) -> str | None:
     return None
 
 
-def _rescore_talks(path: Path, record: Record) -> str | None:
-    """As text, and the facts of every talk; of times and bytes the mean with its interval alone."""
-    if record.table == COST:
-        rows = records.samples_of(record, path)
-        for name in record.metrics:
-            measure = text_tables.MEASURES[name]
-            again = stats.ratio_interval([[row[measure.of] for row in rows]], [measure.over] * len(rows))
-            if wrong := _other_interval(name, record, again):
-                return wrong
-        return None
-    return _rescore_text(path, record)
+def _rescore_costs(path: Path, record: Record) -> str | None:
+    """Held exactly: the mean of each time and number of bytes with its interval, from the talks."""
+    rows = records.samples_of(record, path)
+    for name in record.metrics:
+        measure = text_tables.MEASURES[name]
+        again = stats.ratio_interval([[row[measure.of] for row in rows]], [measure.over] * len(rows))
+        if wrong := _other_interval(name, record, again):
+            return wrong
+    return None
 
 
 def _rescore_corpora(path: Path, record: Record) -> str | None:
@@ -209,8 +209,8 @@ def _talk_cost_s(record: Record) -> float:
     return _clock_s(record) + (0.0 if shipped else TALK_TRAINING_S.get(record.cell["system"], 0.0))
 
 
-def _of_a_machine(record: Record) -> str | None:
-    return "records of times, which another machine or a busy one does not repeat" if record.table == COST else None
+def _both_cost_s(record: Record) -> float:
+    return _clock_s(record) + TALK_TRAINING_S["cascade"] + TALK_TRAINING_S["e2e"]
 
 
 def _given_file(record: Record) -> str | None:
@@ -291,7 +291,7 @@ def _measure_talks(record: Record, folder: Path) -> tuple[Path, Record]:
 
 def _measure_corpora(record: Record, folder: Path) -> tuple[Path, Record]:
     cell = record.cell
-    row = corpora_table.run(cell["corpus"], cell["split"], limit=cell["limit"] or 0, results_dir=str(folder), notebook=None)
+    row = corpora_table.measure({"corpus": cell["corpus"], "split": cell["split"], "limit": cell["limit"] or 0, "results_dir": str(folder)})
     return row.path, row.record
 
 
@@ -417,6 +417,13 @@ def _memory_bounds(name: str, metric: Metric) -> tuple[float, float] | None:
     return lowest * (1 - PEAK_SHARE), highest * (1 + PEAK_SHARE)
 
 
+def _cost_bounds(name: str, metric: Metric) -> tuple[float, float] | None:
+    """Bytes of weights exactly, peaks as those of memory; a time, which another machine or a busy one does not repeat, is not held."""
+    if name.endswith("_weights_kb"):
+        return _exact_bounds(name, metric)
+    return (metric.lo * (1 - PEAK_SHARE), metric.hi * (1 + PEAK_SHARE)) if name.endswith("_peak_kb") else None
+
+
 def _accounted(record: Record) -> str:
     return "train_peak_accounted_bytes" if _trained(record) else "decode_peak_accounted_bytes"
 
@@ -447,7 +454,7 @@ def _nothing(record: Record) -> None:
     return None
 
 
-KIND_OF_TABLE = dict.fromkeys(TALK_TABLES, "talks") | {MEMORY: "memory", corpora_table.TABLE: "corpora", LONG_TEXT: "long text"}
+KIND_OF_TABLE = dict.fromkeys(TALK_TABLES, "talks") | {COST: "talk costs", MEMORY: "memory", corpora_table.TABLE: "corpora", LONG_TEXT: "long text"}
 KINDS = {
     "speech": Kind(
         items="utterances",
@@ -462,6 +469,7 @@ KINDS = {
         measure=_measure_speech,
         compare=_compare_speech,
         bounds=_interval_bounds,
+        module="asum_lib.study.run",
     ),
     "text": Kind(
         items="summaries",
@@ -476,20 +484,38 @@ KINDS = {
         measure=_measure_text,
         compare=_compare_summaries,
         bounds=_interval_bounds,
+        module="asum_lib.study.text_run",
     ),
     "talks": Kind(
         items="summaries",
-        headline=lambda record: "e2e_ms" if record.table == COST else "rouge1",
-        rescore=_rescore_talks,
+        headline=_named("rouge1"),
+        rescore=_rescore_text,
         has_scores=_sampled,
         cost_s=_talk_cost_s,
         stratum=_nothing,  # of a table the cheapest: what the others stand on takes many minutes to train
-        refused=_of_a_machine,
+        refused=_nothing,
         check_data=_nothing,
         fingerprint=_talk_fingerprint,
         measure=_measure_talks,
         compare=_compare_summaries,
         bounds=_interval_bounds,
+        module="asum_lib.study.talk_run",
+    ),
+    "talk costs": Kind(
+        items="figures",
+        headline=_named("e2e_weights_kb"),
+        rescore=_rescore_costs,
+        has_scores=_sampled,
+        cost_s=_both_cost_s,
+        stratum=_nothing,
+        refused=_nothing,
+        check_data=_nothing,
+        fingerprint=_talk_fingerprint,
+        measure=_measure_talks,
+        compare=_compare_figures,
+        bounds=_cost_bounds,
+        module="asum_lib.study.talk_run",
+        when_named="both systems may have to be trained first",
     ),
     "corpora": Kind(
         items="metrics",
@@ -504,6 +530,7 @@ KINDS = {
         measure=_measure_corpora,
         compare=_compare_figures,
         bounds=_exact_bounds,
+        module="asum_lib.study.corpora_table",
     ),
     "memory": Kind(
         items="figures",
@@ -518,6 +545,7 @@ KINDS = {
         measure=_measure_memory,
         compare=_compare_figures,
         bounds=_memory_bounds,
+        module="asum_lib.study.memory_footprint",
     ),
     "long text": Kind(
         items="figures",
@@ -532,5 +560,6 @@ KINDS = {
         measure=_no_scores,
         compare=_compare_figures,
         bounds=_exact_bounds,
+        module="asum_lib.study.long_text_check",
     ),
 }

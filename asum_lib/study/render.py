@@ -6,7 +6,6 @@ and type no figure of their own. All text from data is escaped.
 
 import html
 import itertools
-import os
 import re
 from pathlib import Path
 
@@ -462,49 +461,3 @@ def findings(table: str = "whisper_wer", scale: str = "mini", results: Path = RE
         items.append(f"<li>{runs} for a trained cell; cells without training are deterministic and have one record.</li>")
     items.append(f"<li>{measured[sizes[0], 'fp32', 'none', None][1]['n']} test utterances. Ties are Holm-corrected over the sizes of a line.</li>")
     return HTML(f'<ul class="asum-findings">{"".join(items)}</ul>')
-
-
-def status(scale: str = "mini", results: Path = RESULTS) -> object:
-    """For each table: cells measured, time, hardware, versions, and the records that are older than the library's code."""
-    from IPython.display import HTML
-
-    from asum_lib.study import learning_rates, text_tables
-
-    now, sections = records.code_digest(), []
-    grids = {table: tables.planned_rows(table, scale, results) for table in tables.GRIDS[scale]}
-    if scale == "mini":
-        grids |= {learning_rates.LEARNING_RATES: learning_rates.gather(results)}
-        names = [table for table in text_tables.table_names(scale) if table != text_tables.RANKS_TABLE]
-        grids |= {table: text_tables.planned_rows(table, scale, results) for table in names}
-    for table, rows in grids.items():
-        found = [entry for row in rows for entry in row.found]
-        provenances = [record.provenance for _, record in found]
-        days = sorted(provenance["finished_at"][:10] for provenance in provenances)
-        minutes = sum(_minutes(provenance) for provenance in provenances)
-        older = [path for path, record in found if record.provenance["code_digest"] != now]
-        listed = ", ".join(_link(os.path.relpath(path, Path(results).parent), path.stem) for path in older)
-        details = f"<details><summary>which</summary>{listed}</details>" if older else ""
-
-        def each(key, provenances=provenances):
-            return html.escape(", ".join(sorted({str(provenance[key] or "none") for provenance in provenances})))
-
-        versions = {", ".join(f"{name} {version}" for name, version in provenance["packages"].items() if version) for provenance in provenances}
-        lines = {
-            "records": f"{len(found)} of {sum(len(row.planned_seeds) for row in rows)} planned; {sum(r.status != 'ok' for _, r in found)} not ok",
-            "measuring took": f"{minutes:.0f} min in all, with {each('threads')} thread a cell",
-            "finished": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "never",
-            "older than the code": f"{len(older)}, measured with another state of the measuring modules {details}",
-            "processor": each("cpu"),
-            "accelerator": each("accelerator"),
-            "Python": each("python"),
-            "libraries": html.escape("; ".join(sorted(versions))),
-        }
-        body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in lines.items())
-        sections.append(f'<h3>{table}</h3><div class="asum-scroll" tabindex="0"><table class="table">{body}</table></div>')
-    return HTML("".join(sections))
-
-
-def _minutes(provenance: dict) -> float:
-    from datetime import datetime
-
-    return (datetime.fromisoformat(provenance["finished_at"]) - datetime.fromisoformat(provenance["started_at"])).total_seconds() / 60

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asum_lib import papers
 from asum_lib.paths import RESULTS
-from asum_lib.study import calibration, records, remeasure, tables, verify
+from asum_lib.study import calibration, records, remeasure, tables, verified
 from asum_lib.study.cells import FORMAT_CHECK, MEMORY
 from asum_lib.study.render import _link, configuration_name
 
@@ -136,13 +136,12 @@ def format_check(results: Path = RESULTS) -> object:
 
 
 def verification_summary(results: Path = RESULTS) -> object:
-    """When and where the last verification ran, what came out of it, table by table, and what drifted."""
-    try:
-        found = verify.read(results)
-    except verify.OlderSchema:
-        return _html("<p>The last verification was written by an earlier version, which compared less: <code>asum verify</code> makes a new one.</p>")
-    if found is None:
-        return _html("<p>The records have not been verified yet: <code>asum verify</code> does it.</p>")
+    """When and where the last verification ran, what came out of it, table by table, and what drifted.
+
+    Raises `InputError` where a table of the study is not in it, so that no book is built that leaves one out.
+    """
+    found = verified.check_covered(results)
+    changed = verified.changed_since(found, results)
     machine = found.machine
     seconds = sum(cell.took_s or 0 for cell in found.cells)
     where = f"{machine['cpu']}, {machine['threads']} threads, accelerator {machine['accelerator'] or 'none'}, "
@@ -154,6 +153,9 @@ def verification_summary(results: Path = RESULTS) -> object:
         "finished": html.escape(found.finished_at),
         "scored again": f"{sum(found.rescored.values())} records, {len(found.mismatches)} mismatches",
         "measured again": f"{len(found.cells)} cells in {seconds:.0f} s",
+        "since then": f"records of {html.escape(', '.join(changed))} were added or changed, and are not covered"
+        if changed
+        else "no record has changed",
         "machine": html.escape(where),
         "code": html.escape(code),
         "libraries": html.escape(", ".join(f"{name} {version}" for name, version in machine["packages"].items())),
@@ -161,9 +163,9 @@ def verification_summary(results: Path = RESULTS) -> object:
     }
     body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in lines.items())
     shown = f'<div class="asum-scroll" tabindex="0"><table class="table">{body}</table></div>'
-    verdicts = [verdict for verdict in verify.VERDICTS if any(cell.verdict == verdict for cell in found.cells)]
+    verdicts = [verdict for verdict in verified.VERDICTS if any(cell.verdict == verdict for cell in found.cells)]
     counts = [
-        [html.escape(row["table"]), row["rescored"], row["measured"], *(row[name] or "" for name in verdicts)] for row in verify.by_table(found)
+        [html.escape(row["table"]), row["rescored"], row["measured"], *(row[name] or "" for name in verdicts)] for row in verified.by_table(found)
     ]
     shown += _table(
         ("table", "records scored again", "cells measured again", *verdicts),
@@ -177,10 +179,7 @@ def verification_summary(results: Path = RESULTS) -> object:
 
 def verification_table(results: Path = RESULTS) -> object:
     """The cells of the last verification, by table: recorded and new value, difference, and how many transcripts or figures are others."""
-    try:
-        found = verify.read(results)
-    except verify.OlderSchema:
-        found = None
+    found = verified.read(results)
     if found is None or not found.cells:
         return _html("<p>No cell has been measured again yet.</p>")
     lines = []
@@ -190,10 +189,10 @@ def verification_table(results: Path = RESULTS) -> object:
             [
                 _badge(cell.verdict, VERDICT_COLOURS) + (f" {html.escape(cell.reason)}" if cell.reason else ""),
                 (_link(cell.record, name) if (Path(results).parent / cell.record).is_file() else html.escape(name)) + table,
-                html.escape(f"{cell.metric}, {verify.shown_unit(cell.unit)}"),
-                verify.held_against(cell),
-                "" if cell.value is None else verify.shown(cell.value, cell.unit),
-                verify.apart(cell),
+                html.escape(f"{cell.metric}, {verified.shown_unit(cell.unit)}"),
+                verified.held_against(cell),
+                "" if cell.value is None else verified.shown(cell.value, cell.unit),
+                verified.apart(cell),
                 "" if cell.differing is None else f"{cell.differing} of {cell.items} {html.escape(cell.counted)}",
                 "" if cell.took_s is None else f"{cell.took_s:.0f} ({cell.expected_s:.0f})",
             ]

@@ -20,7 +20,7 @@ from asum_lib.errors import InputError
 from asum_lib.measure import wer
 from asum_lib.models import ladder
 from asum_lib.paths import cache
-from asum_lib.study import records
+from asum_lib.study import measuring_code, records
 from asum_lib.study.cells import EPOCHS, LEARNING_RATES, SOURCE_OF, Cell
 from asum_lib.study.sweep import Task, progress_of, silent, sweep
 from asum_lib.training import processes
@@ -269,7 +269,7 @@ def _measure_and_write(cell: Cell, row: _Row, path: Path, config: dict, fingerpr
 
     resume = None
     if cell.scale == "paper" and cell.method != "none":  # a state goes with the code and the libraries that made it
-        key = records.canonical([fingerprint, records.code_digest(), records.packages()])
+        key = records.canonical([fingerprint, measuring_code.digest(__name__), records.packages()])
         resume = Resume(cache() / "training" / fingerprint[:32], key)
     record, samples = _measure(cell, row, config, fingerprint, notebook, resume, too_big, progress)
     if processes.is_main():
@@ -281,7 +281,7 @@ def _measure_and_write(cell: Cell, row: _Row, path: Path, config: dict, fingerpr
 
 
 def _measure(cell: Cell, row: _Row, config: dict, fingerprint: str, notebook, resume, too_big, progress) -> tuple[records.Record, list[dict]]:
-    provenance = records.provenance(_command(cell, row.model), notebook, records.now())  # before: the code that is running now
+    provenance = records.provenance(_command(cell, row.model), notebook, records.now(), __name__)  # before: the code that is running now
     fixed = {"schema": records.SCHEMA, "fingerprint": fingerprint, "table": cell.table, "scale": cell.scale}
     fixed |= {"cell": cell.as_dict(), "config": config}
     try:

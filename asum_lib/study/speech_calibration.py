@@ -97,7 +97,7 @@ def measure(path: Path, results: Path = RESULTS, progress: Callable[[str], None]
         rtfx=None,
         history=[],
         samples=None,
-        provenance=records.provenance("python -m asum_lib.study.speech_calibration FILE", None, started)
+        provenance=records.provenance("python -m asum_lib.study.speech_calibration FILE", None, started, "asum_lib.study.speech_calibration")
         | {"dataset_fingerprint": talks.fingerprint, "finished_at": records.now()},
     )
     where = CELL.path(Path(results))

@@ -34,7 +34,7 @@ def judge(rule: dict, scale: str, results: Path) -> tuple[str, str, list[dict]]:
 
 def _unit(stated: dict) -> str:
     """What the difference is counted in, from the metrics of its sides; several would make no difference."""
-    units = {text_tables.MEASURES[cell["metric"]].difference_unit for _, cell in stated["sides"]}
+    units = {text_tables.difference_unit(cell["metric"]) for _, cell in stated["sides"]}
     if len(units) > 1:
         raise InputError(f"{stated['what']}: its sides are in {', '.join(sorted(units))}: compare like with like")
     return units.pop()

@@ -196,7 +196,7 @@ def hear_all(speech, corpus: talks.Talks) -> list[str]:
 
 
 def _measure_and_write(cell: TalkCell, shop: Workshop, path: Path, config, fingerprint, notebook) -> records.Record:
-    provenance = records.provenance(_command(cell), notebook, records.now())
+    provenance = records.provenance(_command(cell), notebook, records.now(), __name__)
     fixed = {"schema": records.SCHEMA, "fingerprint": fingerprint, "table": cell.table, "scale": cell.scale, "cell": cell.as_dict()}
     try:
         outcome, samples, execution = _measure(cell, shop)

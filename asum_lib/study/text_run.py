@@ -17,7 +17,7 @@ from asum_lib.measure import rouge
 from asum_lib.models import summarize
 from asum_lib.models.long_text import summarize_long
 from asum_lib.paths import RESULTS, cache
-from asum_lib.study import records
+from asum_lib.study import measuring_code, records
 from asum_lib.study.cells import LOFTQ
 from asum_lib.study.run import weights_of
 from asum_lib.study.sweep import Progress, Task, progress_of, sweep
@@ -222,9 +222,9 @@ def _measure_and_write(cell: TextCell, work: _Work, path: Path, config, fingerpr
 
     resume = None
     if cell.scale == "paper" and cell.method != "none":  # a state goes with the code and the libraries that made it
-        key = records.canonical([fingerprint, records.code_digest(), records.packages()])
+        key = records.canonical([fingerprint, measuring_code.digest(__name__), records.packages()])
         resume = Resume(cache() / "training" / fingerprint[:32], key)
-    provenance = records.provenance(_command(cell, checkpoint, work.limit), notebook, records.now())
+    provenance = records.provenance(_command(cell, checkpoint, work.limit), notebook, records.now(), __name__)
     fixed = {"schema": records.SCHEMA, "fingerprint": fingerprint, "table": cell.table, "scale": cell.scale, "cell": cell.as_dict(), "config": config}
     try:
         outcome, samples = _run(cell, work, resume, progress)

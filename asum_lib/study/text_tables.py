@@ -34,13 +34,6 @@ class Measure:
     unit: str
     better: str
 
-    @property
-    def difference_unit(self) -> str:
-        """What a difference of two values is counted in: `points of ROUGE`, `percentage points of summaries`, `ms`."""
-        if self.unit.startswith("%"):
-            return f"percentage points{self.unit[1:]}"
-        return self.unit.replace("ROUGE x 100", "points of ROUGE")
-
 
 COSTS = {"ms": "ms", "weights_kb": "kB", "peak_kb": "kB"}  # what a talk takes end to end and in the cascade
 # What a summary states of the reference's facts, by kind; frames show task and tool, and not the others
@@ -61,6 +54,12 @@ MEASURES = {
 COLUMNS = "corpus,model,precision,method,rank,modules,metric,value (95 % interval),seeds,paper,kept rank,trained,kept,status".split(",")
 CORPUS_METRICS = ("chrf", "bleu")
 PAPERS_METRICS = ("rouge1", "rouge2", "rougeL")
+
+
+def difference_unit(metric: str) -> str:
+    """What a difference of two values is counted in: `points of ROUGE`, `percentage points of summaries`, `ms`."""
+    unit = MEASURES[metric].unit
+    return f"percentage points{unit[1:]}" if unit.startswith("%") else unit.replace("ROUGE x 100", "points of ROUGE")
 
 
 def table_names(scale: str = "mini") -> list[str]:

@@ -2,10 +2,10 @@
 
 Prints one line a fault and exits 1 where there is any. On every page of the table of contents, at 390 and at 1280 pixels:
 an error on the console, an uncaught exception, a request that fails or leaves the book, a page wider than the window. Then
-what a reader does: what is folded unfolds, tables sort and filter, sound plays, images show, links of the book lead
-somewhere, the search finds. axe-core looks at every page, light and dark: what it calls serious or critical is a fault,
-but for `ALLOWED`. With a folder, a picture of every page at both widths goes there. Playwright drives the Chromium that is
-installed and downloads none. Exits 3 without a browser.
+what a reader does: on a narrow screen the menu and the contents open and close, what is folded unfolds, tables sort and
+filter, sound plays, images show, links of the book lead somewhere, the search finds. axe-core looks at every page,
+light and dark: what it calls serious or critical is a fault, but for `ALLOWED`. With a folder, a picture of every page at both
+widths goes there. Playwright drives the Chromium that is installed and downloads none. Exits 3 without a browser.
 """
 
 import contextlib
@@ -43,6 +43,11 @@ WIDEST = """() => {
   const wide = [...document.querySelectorAll('article *')].filter(e => e.getBoundingClientRect().right > room + 1);
   const inner = wide.filter(e => !e.closest('.cell_output, .pst-scrollable-table-container, pre'));
   return {over_px: document.documentElement.scrollWidth - room, first: inner.length ? inner[0].outerHTML.slice(0, 100) : ''};
+}"""
+SIDEBARS = {"primary": "menu", "secondary": "contents"}  # the theme's name: the reader's
+IN_VIEW = """link => {
+  const box = link.getBoundingClientRect();
+  return link.checkVisibility({visibilityProperty: true}) && box.width > 0 && box.left >= 0 && box.right <= innerWidth;
 }"""
 FOLDED = ".admonition.toggle-hidden, details:not([open])"
 STILL_FOLDED = "fold => fold.matches('.toggle-hidden, details:not([open])') || !fold.lastElementChild.getClientRects().length"
@@ -106,7 +111,7 @@ def opened(program: str, origin: str):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--autoplay-policy=no-user-gesture-required"])
-        page = browser.new_page()
+        page = browser.new_page(has_touch=True)
         page.set_default_timeout(LIMIT_MS)
         page.set_default_navigation_timeout(12 * LIMIT_MS)
         page.on("console", said)
@@ -133,6 +138,30 @@ def width_faults(page) -> list[str]:
     """A page that scrolls sideways, with the first element that is too wide."""
     width = page.evaluate(WIDEST)
     return [f"is {width['over_px']} px wider than the window: {width['first']}"] if width["over_px"] > 1 else []
+
+
+def sidebar_faults(page) -> list[str]:
+    """On a narrow screen: a menu or contents that a tap on its button does not show, or a tap beside it does not close."""
+    faults = []
+    for kind, name in SIDEBARS.items():
+        link = page.locator(f".bd-sidebar-{kind} a[href]").first
+        if not link.count():
+            continue
+        button = page.locator(f".{kind}-toggle:visible").first
+        if not button.count():
+            faults.append(f"has no button for its {name}")
+            continue
+        button.tap()
+        if not link.evaluate(IN_VIEW):
+            faults.append(f"does not show its {name} by a tap on the button")
+            continue
+        box = page.locator(f".bd-sidebar-{kind}").first.bounding_box()
+        beside = box["x"] / 2 if box["x"] > 1 else (box["x"] + box["width"] + page.viewport_size["width"]) / 2
+        page.touchscreen.tap(beside, page.viewport_size["height"] / 2)
+        if link.evaluate(IN_VIEW):
+            faults.append(f"does not close its {name} by a tap beside it")
+            page.keyboard.press("Escape")
+    return faults
 
 
 def fold_faults(page) -> list[str]:
@@ -253,7 +282,10 @@ def check(html: Path, names: Sequence[str], program: str, pictures: Path | None 
         for name in names:
             for width_px in WIDTHS_PX:
                 visit(page, f"{origin}{name}.html", width_px, pictures / f"{name.replace('/', '-')}-{width_px}.png" if pictures else None)
-                found = width_faults(page) + fold_faults(page)
+                found = width_faults(page)
+                if width_px == NARROW_PX:
+                    found += sidebar_faults(page)
+                found += fold_faults(page)
                 if width_px == WIDE_PX:
                     found += table_faults(page) + media_faults(page) + link_faults(page, origin, html)
                 note(f"{name} at {width_px} px", found + axe_faults(page, RULES[width_px], excused))

@@ -205,8 +205,9 @@ def _measure(options) -> int:
     from asum_lib.training import processes
 
     given = execute.resolve(execute.find(options.notebook), options.parameters)
-    measure = {"memory_footprint": lambda given: memory_footprint.run(**given), "peft_rouge": peft_rouge.measure}
-    row = measure.get(options.notebook, whisper_quant.measure)(given)
+    modules = (memory_footprint, peft_rouge, whisper_quant)
+    module = next(one for one in modules if one.__name__.endswith(f".{options.notebook}"))
+    row = module.run(**given, notebook=None)
     if processes.is_main():
         print(*row.paths, sep="\n")
     return 0 if all(record.status == "ok" for record in row.records) else 1

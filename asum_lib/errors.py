@@ -1,5 +1,6 @@
 """The one exception that stands for a user's mistake: its message is one line, shown without a traceback."""
 
+import reprlib
 from collections.abc import Iterable
 
 
@@ -17,3 +18,15 @@ def choose(what: str, value: str, choices: Iterable[str]) -> str:
     if value in choices:
         return value
     raise InputError(f"unknown {what} {value!r}: choose from {', '.join(choices)}")
+
+
+def shown(value, most: int = 80) -> str:
+    """`value` as it stands in a message: like `repr`, but short, whatever its size or depth."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = most
+    short.maxlong = 40
+    try:
+        text = short.repr(value)
+    except (ValueError, RecursionError):  # a number of more digits than Python writes
+        text = f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -119,6 +119,22 @@ def test_a_training_step_takes_what_was_accounted(folders, open_kernels, family,
     assert really(loaded(folders, plan), plan) == fit.account(plan)
 
 
+DROPOUTS = {"t5": {"dropout_rate": 0.1}, "mbart": {"dropout": 0.1}, "whisper": {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1}}
+DROPPING = [(family, "fp32", method, False) for family in DROPOUTS for method in ("lora", "full")]
+DROPPING += [("t5", "int8", "lora", False), ("t5", "int4", "adalora", True), ("mbart", "int8", "adalora", False), ("whisper", "fp32", "lora", True)]
+
+
+@pytest.mark.parametrize(("family", "precision", "method", "checkpointing"), DROPPING)
+def test_a_step_with_dropout_takes_what_was_accounted(tmp_path, open_kernels, family, precision, method, checkpointing):
+    plan = plan_of(family, precision, method, checkpointing)
+    without = fit.account(plan).peak
+    plan.model.update(DROPOUTS[family])
+    folder = catalogue.write_random(tmp_path / family, plan.model)
+    found = fit.account(plan)
+    assert really(loading.load_model(folder, plan.precision, plan.rest), plan) == found
+    assert found.peak > without
+
+
 @pytest.mark.parametrize(
     ("family", "precision", "rest"),
     [("whisper", "bf16", None), ("mbart", "fp16", None), ("t5", "fp16", None), ("t5", "int8", "bfloat16"), ("llama", "int4", "bfloat16")],

@@ -220,7 +220,7 @@ def test_a_pickle_is_refused_and_not_read(t5_adapter):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (adapted.NOTE, "{", "asum_adapter.json is not JSON"),
+        (adapted.NOTE, "{", "asum_adapter.json: not JSON"),
         (adapted.NOTE, '{"base": "t5-mini"}', "asum_adapter.json has base, not base, base_sha256, precision, sha256, training, what"),
         (adapted.CONFIG, '{"peft_type": "PREFIX_TUNING"}', "peft_type 'PREFIX_TUNING': only LORA and ADALORA are loaded"),
         (adapted.WEIGHTS, "nothing", "is not the file that asum_adapter.json has"),

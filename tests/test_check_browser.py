@@ -2,8 +2,12 @@
 
 import importlib.util
 import io
+import os
+import shutil
+import subprocess
 import sys
 import wave
+from pathlib import Path
 
 import pytest
 
@@ -29,11 +33,18 @@ FILTERS = """document.querySelector('input').oninput = event => {
   body.replaceChildren(...window.all.filter(row => row.innerText.includes(event.target.value)));
 };"""
 SOUND = ['<img alt="a rise" src="plot.svg">', '<audio controls src="a.wav" aria-label="a tone"></audio>', '<a href="whole.html#x">whole</a>']
+SIDEBAR = """<button class="primary-toggle" onclick="{opens}">menu</button>
+<dialog class="bd-sidebar-primary" onclick="if (event.target === this) {closes}"><a href="whole.html">whole</a></dialog>"""
+OPENS, CLOSES = "document.querySelector('dialog').showModal()", "this.close()"
 
 BODIES = {  # a page each: what is in it
     "whole": "".join([*SOUND, FOLD.format("x", "this.classList.remove('toggle-hidden')"), TABLE.format(rows=ROWS, script=SORTS + FILTERS)]),
     "exception": "<script>throw new Error('no such table')</script>",
     "console": "<script>console.error('lost')</script>",
+    "menu": SIDEBAR.format(opens=OPENS, closes=CLOSES),
+    "no_button": SIDEBAR.format(opens=OPENS, closes=CLOSES).replace("<button", "<button hidden"),
+    "dead_button": SIDEBAR.format(opens="", closes=CLOSES),
+    "open_menu": SIDEBAR.format(opens=OPENS, closes="0"),
     "absent": '<script src="lost.js"></script>',
     "outside": '<script src="http://127.0.0.1:9/x.js"></script>',
     "wide": '<p style="width: 600px">wide</p>',
@@ -52,6 +63,9 @@ SEARCH = '<ul id="search-results"><li><a href="whole.html">whole</a></li></ul>'
 FAULTS = {  # page: (where, the beginning of the fault) of every fault that is expected
     "exception": [("at 390 px", "exception: no such table"), ("at 1280 px", "exception: no such table")],
     "console": [("at 390 px", "console: lost"), ("at 1280 px", "console: lost")],
+    "no_button": [("at 390 px", "has no button for its menu")],
+    "dead_button": [("at 390 px", "does not show its menu by a tap on the button")],
+    "open_menu": [("at 390 px", "does not close its menu by a tap beside it")],
     "wide": [("at 390 px", "is 2")],
     "folded": [("at 390 px", "does not unfold: 'Answer'"), ("at 1280 px", "does not unfold: 'Answer'")],
     "unsorted": [("at 1280 px", "interactive table 1 does not sort by 'size'")],
@@ -102,7 +116,7 @@ def faults(checker, tmp_path_factory):
     return {**found, "folder": html}
 
 
-@pytest.mark.parametrize("name", ["whole", "search"])
+@pytest.mark.parametrize("name", ["whole", "menu", "search"])
 def test_a_sound_page_has_no_fault(faults, name):
     assert name not in faults
 
@@ -128,6 +142,41 @@ def test_what_does_not_load_is_seen(faults, name, begins):
 
 def test_every_page_has_its_two_pictures(faults):
     assert {path.stem for path in faults["folder"].glob("*.png")} == {f"{name}-{width_px}" for name in BODIES for width_px in (1280, 390)}
+
+
+@pytest.fixture(scope="module")
+def themed(checker, tmp_path_factory):
+    """Two pages built with the book's own configuration and its static files, nothing executed."""
+    if checker.installed() is None:
+        pytest.skip("no browser")
+    root = tmp_path_factory.mktemp("book")
+    shutil.copy(REPOSITORY / "_config.yml", root)
+    (root / "_toc.yml").write_text("{format: jb-book, root: book/index, chapters: [{file: book/page}]}")
+    shutil.copytree(REPOSITORY / "book" / "_static", root / "book" / "_static")
+    shutil.copy(REPOSITORY / "book" / "references.bib", root / "book")
+    for name in ("index", "page"):
+        (root / "book" / f"{name}.md").write_text(f"# {name}\n\n## One\n\nAdaLoRA.\n\n## Two\n\nAdaLoRA.\n")
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(root), "--all"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 0, done.stderr
+    return root / "_build" / "html"
+
+
+@pytest.mark.slow
+def test_menu_and_contents_open_on_a_phone(checker, themed):
+    found = checker.check(themed, ["book/index", "book/page"], checker.installed())
+    assert [fault for fault in found if "menu" in fault or "contents" in fault] == []
+
+
+@pytest.mark.slow
+def test_a_contents_link_closes_what_it_opened(checker, themed):
+    with checker.served(themed) as origin, checker.opened(checker.installed(), origin) as (page, complaints):
+        checker.visit(page, f"{origin}book/page.html", checker.NARROW_PX, None)
+        page.locator(".secondary-toggle:visible").tap()
+        page.locator(".bd-sidebar-secondary a").last.tap()
+        assert page.locator("dialog[open]").count() == 0
+        assert page.url.endswith("#two")
+        assert complaints == []
 
 
 def test_a_search_that_finds_nothing_is_a_fault(checker):

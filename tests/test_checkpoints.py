@@ -103,7 +103,7 @@ def test_a_folder_that_was_mended_is_read_again(folder):
 
 def test_a_json_file_that_is_not_json_is_named(folder):
     (folder / "config.json").write_text('{"model_type": "whisper", ')
-    assert refusal(folder).startswith("config.json is not JSON (")
+    assert refusal(folder).startswith("config.json: not JSON (")
 
 
 def test_a_model_of_another_family_is_refused(folder):

@@ -46,7 +46,7 @@ def made_up(monkeypatch) -> TextCorpus:
 
 
 def measured(tmp_path, **given) -> corpora_table.Row:
-    return corpora_table.measure({"corpus": "howto-text", "results_dir": str(tmp_path / "results")} | given)
+    return corpora_table.run(**{"corpus": "howto-text", "results_dir": str(tmp_path / "results")} | given)
 
 
 def text(shown) -> str:
@@ -184,7 +184,7 @@ def test_a_file_of_ones_own_is_measured_at_scale_paper_under_its_name(tmp_path):
     file = write_jsonl(
         tmp_path / "letters.jsonl", {"text": "A cat sat here. Then it went away. Nobody saw the cat again. Sad.", "summary": "Cat found"}
     )
-    row = corpora_table.measure({"corpus": file, "results_dir": str(tmp_path / "results")})
+    row = corpora_table.run(**{"corpus": file, "results_dir": str(tmp_path / "results")})
     assert row.path == tmp_path / "results" / "paper" / "corpora" / "letters-test.json"
     assert row.record.metrics["compression"].value == 14 / 2
     assert row.record.metrics["novelty1"].value == 50
@@ -200,7 +200,7 @@ def test_the_language_of_a_file_is_told_by_its_letters_unless_given(tmp_path):
 
 def test_real_abstracts_are_measured_from_their_file(real_data, tmp_path):
     """SciTLDR's test split as it comes, of each document its first summary."""
-    row = corpora_table.measure({"corpus": str(real_data / "scitldr" / "test.jsonl"), "limit": 60, "results_dir": str(tmp_path)})
+    row = corpora_table.run(**{"corpus": str(real_data / "scitldr" / "test.jsonl"), "limit": 60, "results_dir": str(tmp_path)})
     metrics = row.record.metrics
     assert metrics["documents"].value == 60
     assert 100 < metrics["text_words"].value < 250
@@ -254,14 +254,14 @@ def test_many_documents_take_fewer_draws():
         ({"language": "fr"}, "unknown language 'fr': choose from en, ru"),
         ({"scale": "large"}, "unknown scale 'large'"),
         ({"split": "validation"}, "unknown split 'validation': choose from train, dev, test"),
-        ({"limit": -1}, "limit -1 is not a whole number of 0 or more"),
-        ({"limit": True}, "limit True is not a whole number"),
+        ({"limit": -1}, "parameter limit is -1, and should be a whole number from 0"),
+        ({"limit": True}, "parameter limit is True, and should be a whole number"),
         ({"limits": 3}, "unknown parameter 'limits'"),
     ],
 )
 def test_bad_input_is_refused(given, message):
     with pytest.raises(InputError, match=message):
-        corpora_table.measure(given)
+        corpora_table.run(**given)
 
 
 def test_signatures_name_the_rules():

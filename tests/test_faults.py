@@ -74,7 +74,7 @@ def mounting():
 def measured(tmp_path_factory):
     """A results folder with the record of one quick cell."""
     folder = tmp_path_factory.mktemp("results")
-    peft_rouge.measure(QUICK | {"results_dir": str(folder)})
+    peft_rouge.run(**QUICK | {"results_dir": str(folder)})
     return folder
 
 
@@ -256,9 +256,9 @@ def test_a_run_stops_at_a_damaged_record_and_measures_it_once_it_is_removed(meas
     path = tmp_path / "results" / "mini" / "rouge_wikihow" / "lead3-s0.json"
     path.write_text(path.read_text(encoding="utf-8")[:300], encoding="utf-8")
     with pytest.raises(InputError, match=r"lead3-s0\.json: not JSON"):
-        peft_rouge.measure(QUICK | {"results_dir": str(tmp_path / "results")})
+        peft_rouge.run(**QUICK | {"results_dir": str(tmp_path / "results")})
     path.unlink()
-    assert peft_rouge.measure(QUICK | {"results_dir": str(tmp_path / "results")}).records[0].status == "ok"
+    assert peft_rouge.run(**QUICK | {"results_dir": str(tmp_path / "results")}).records[0].status == "ok"
 
 
 def test_samples_that_are_cut_are_refused_by_their_hash(add_record):
@@ -373,14 +373,14 @@ def test_audio_that_was_damaged_is_named(spoken, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        ("config.json", cut, "config.json is not JSON"),
+        ("config.json", cut, "config.json: not JSON"),
         ("config.json", gone, "no config.json"),
         ("config.json", lambda path: path.write_text("null"), "config.json is not a JSON object"),
         ("generation_config.json", lambda path: path.write_text("null"), "generation_config.json is not a JSON object"),
         ("model.safetensors", cut, r"model.safetensors: cut off or damaged \(\d+ bytes; incomplete metadata"),
         ("model.safetensors", emptied, r"model.safetensors: cut off or damaged \(0 bytes; header too small\)"),
         ("model.safetensors", gone, "no .*safetensors file: model.safetensors, or model.safetensors.index.json"),
-        ("tokenizer.json", cut, "tokenizer.json is not JSON"),
+        ("tokenizer.json", cut, "tokenizer.json: not JSON"),
         (
             "tokenizer.json",
             gone,
@@ -394,9 +394,7 @@ def test_a_damaged_text_checkpoint_is_named_before_it_is_loaded(tmp_path, name, 
     checkpoint.check_text(folder)
     damage(folder / name)
     with pytest.raises(InputError, match=said) as error:
-        peft_rouge.measure(
-            {"corpus": "howto-text", "model": "mbart", "limit": 1, "checkpoint": str(folder), "results_dir": str(tmp_path / "results")}
-        )
+        peft_rouge.run("howto-text", "mbart", limit=1, checkpoint=str(folder), results_dir=str(tmp_path / "results"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "results").exists()
 

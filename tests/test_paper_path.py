@@ -352,7 +352,7 @@ def test_a_published_size_that_does_not_fit_is_named_as_such(checkpoint, caches,
     assert said.startswith("none of 1 cells to measure fits (whisper-tiny-fp32-none-s0): Whisper tiny in fp32, method none, 32 utterances")
 
 
-@pytest.mark.parametrize(("name", "kept_bytes", "reason"), [("config.json", 100, "config.json is not JSON"), ("model.safetensors", -1, "cut off")])
+@pytest.mark.parametrize(("name", "kept_bytes", "reason"), [("config.json", 100, "config.json: not JSON"), ("model.safetensors", -1, "cut off")])
 def test_a_damaged_checkpoint_is_refused_before_anything_is_measured(checkpoint, librispeech, tmp_path, name, kept_bytes, reason):
     shutil.copytree(checkpoint, folder := tmp_path / "damaged")
     (folder / name).write_bytes((checkpoint / name).read_bytes()[:kept_bytes])

@@ -151,7 +151,7 @@ def test_what_a_layer_keeps_is_what_the_accounting_adds_for_it(method, precision
     def kept(encoder_layers):
         inputs = catalogue.training_inputs(model, batch_size=1, read=0, written=16)
         depths = {"encoder": encoder_layers, "decoder": 3}
-        with trace.attention_of("cpu"):
+        with trace.kernels_of("cpu"):
             return trace.traced(lambda: adapted(**inputs).loss, catalogue.stacks(model), depths, memory.held(model), trained).kept
 
     assert sum(tensor.bytes for tensor in render_memory.kept(method, precision, "whisper-tiny")) == kept(4) - kept(3)

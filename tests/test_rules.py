@@ -60,7 +60,7 @@ def test_a_line_that_was_edited_is_refused(log):
 def test_a_cut_line_is_refused(log):
     rules.register([("mine", CLAIM)], log)
     log.write_text(log.read_text()[:40])
-    with pytest.raises(InputError, match=r"rules.jsonl, line 1: no JSON"):
+    with pytest.raises(InputError, match=r"rules.jsonl, line 1: not JSON"):
         rules.read(log)
 
 

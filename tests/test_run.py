@@ -147,19 +147,6 @@ def test_text_from_a_model_is_escaped_on_a_page(manifest, tmp_path):
     assert "&lt;script&gt;" in shown
 
 
-def test_the_notebook_declares_the_parameters_of_the_function_it_calls():
-    import ast
-    import inspect
-
-    from papermill import inspect_notebook
-
-    from asum_lib.paths import NOTEBOOKS
-
-    declared = {name: ast.literal_eval(found["default"]) for name, found in inspect_notebook(NOTEBOOKS / "whisper_quant.ipynb").items()}
-    wanted = {name: found.default for name, found in inspect.signature(whisper_quant.run).parameters.items()}
-    assert declared == {name: list(value) if isinstance(value, tuple) else value for name, value in wanted.items()}
-
-
 def test_a_manifest_cannot_write_into_the_studys_own_tables(tmp_path):
     with pytest.raises(InputError, match="would write into the study's own table whisper_digits: rename the folder"):
         make_cell("tiny", "fp32", "none", corpus=str(tmp_path / "digits" / "manifest.jsonl"))

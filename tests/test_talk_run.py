@@ -42,14 +42,14 @@ def test_a_cell_that_cannot_be_is_refused_in_one_line(given, message):
 
 
 def test_systems_that_need_no_model_are_measured_and_read_again(tmp_path):
-    first = e2e_summarization.measure(QUICK | {"results_dir": str(tmp_path)})
-    again = e2e_summarization.measure(QUICK | {"results_dir": str(tmp_path)})
+    first = e2e_summarization.run(**QUICK | {"results_dir": str(tmp_path)})
+    again = e2e_summarization.run(**QUICK | {"results_dir": str(tmp_path)})
     assert [record.status for record in first.records] == ["ok", "ok"]
     assert [record.provenance["finished_at"] for record in again.records] == [record.provenance["finished_at"] for record in first.records]
 
 
 def test_lead_takes_the_first_three_sentences_that_were_said(tmp_path):
-    row = e2e_summarization.measure(QUICK | {"systems": ["lead3"], "results_dir": str(tmp_path)})
+    row = e2e_summarization.run(**QUICK | {"systems": ["lead3"], "results_dir": str(tmp_path)})
     sample = records.samples_of(row.records[0], row.paths[0])[0]
     assert sample["summary"] == " ".join(few().talks[0].transcript.splitlines()[:3])
 

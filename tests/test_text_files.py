@@ -323,7 +323,7 @@ def test_wikihows_folder_goes_through_to_records(real_data, tmp_path, monkeypatc
         "methods": ["none"],
         "results_dir": str(tmp_path / "r"),
     }
-    record = peft_rouge.measure(given).records[-1]
+    record = peft_rouge.run(**given).records[-1]
     texts.load_texts.cache_clear()
     assert (record.status, record.metrics["rouge1"].n, record.table) == ("ok", 4, "format_check_wikihow")
 

@@ -18,7 +18,7 @@ SHORT = {"limit": 96, "epochs": 3, "learning_rates": [0.01]}
 @pytest.fixture(scope="module")
 def row(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    return peft_rouge.measure({"methods": ["none", "lora", "adalora", "adalora-inactive"], "ranks": [4], "results_dir": str(folder), **SHORT})
+    return peft_rouge.run(**{"methods": ["none", "lora", "adalora", "adalora-inactive"], "ranks": [4], "results_dir": str(folder), **SHORT})
 
 
 def by_method(row) -> dict:
@@ -72,7 +72,7 @@ def test_verify_finds_a_value_that_its_summaries_do_not_give(row):
 def test_a_second_run_reads_what_the_first_wrote(row, monkeypatch):
     monkeypatch.setattr(text_run, "_run", lambda *arguments: pytest.fail("measured again"))
     folder = row.paths[0].parents[2]
-    again = peft_rouge.measure({"methods": ["none", "lora"], "ranks": [4], "results_dir": str(folder), **SHORT})
+    again = peft_rouge.run(**{"methods": ["none", "lora"], "ranks": [4], "results_dir": str(folder), **SHORT})
     assert [record.status for record in again.records] == ["ok"] * 5
 
 
@@ -83,12 +83,18 @@ def test_the_row_can_be_shown(row):
     assert 'class="asum-right"' in render_rouge.samples(pairs).data
 
 
+def test_a_search_shows_a_document_of_dev(tmp_path):
+    row = peft_rouge.run(methods=["none"], search=True, limit=2, results_dir=str(tmp_path))
+    shown = render_rouge.samples(list(zip(row.paths, row.records, strict=True))).data
+    assert "not fine-tuned" in shown and "The document" in shown
+
+
 def test_a_failing_cell_is_a_record_with_its_reason(tmp_path, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no room\nat all")
 
     monkeypatch.setattr(text_run, "_run", fail)
-    (record,) = peft_rouge.measure({"model": "lead3", "results_dir": str(tmp_path)}).records
+    (record,) = peft_rouge.run(**{"model": "lead3", "results_dir": str(tmp_path)}).records
     assert (record.status, record.reason) == ("failed", "RuntimeError: no room")
 
 
@@ -98,15 +104,15 @@ def test_a_failing_cell_is_a_record_with_its_reason(tmp_path, monkeypatch):
         ({"modl": "t5"}, "unknown parameter 'modl': choose from corpus, model"),
         ({"model": "bart"}, "unknown text model 'bart'"),
         ({"corpus": "news-ru"}, "model 't5' does not read ru"),
-        ({"methods": "lora"}, "methods 'lora' is not a list"),
-        ({"methods": ["lora"], "learning_rates": ["quick"]}, "learning rate 'quick' is not a number"),
-        ({"methods": ["none"], "limit": -1}, "-1 documents of howto-text test: it has 500"),
+        ({"methods": "lora"}, "parameter methods is 'lora', and should be a list of one or more texts"),
+        ({"methods": ["lora"], "learning_rates": ["quick"]}, r"learning_rates is \['quick'\], and should be a list of numbers"),
+        ({"methods": ["none"], "limit": -1}, "parameter limit is -1, and should be a whole number"),
         ({"methods": ["none"], "checkpoint": "nowhere/at/all"}, "no such folder"),
     ],
 )
 def test_wrong_use_is_refused_before_anything_is_measured(tmp_path, given, message):
     with pytest.raises(InputError, match=message):
-        peft_rouge.measure({"results_dir": str(tmp_path), **given})
+        peft_rouge.run(**{"results_dir": str(tmp_path), **given})
     assert not list(tmp_path.rglob("*.json"))
 
 
@@ -147,7 +153,7 @@ def real_t5(real_data, tmp_path_factory):
 
 def test_the_path_of_scale_paper_runs_from_a_real_file_to_a_record(real_data, real_t5, tmp_path):
     given = {"scale": "paper", "corpus": str(real_data / "scitldr" / "test.jsonl"), "language": "en", "checkpoint": str(real_t5), "limit": 3}
-    row = peft_rouge.measure(given | {"methods": ["none"], "precisions": ["fp32", "int8"], "results_dir": str(tmp_path)})
+    row = peft_rouge.run(**given | {"methods": ["none"], "precisions": ["fp32", "int8"], "results_dir": str(tmp_path)})
     assert [record.status for record in row.records] == ["ok"] * 5
     last = row.records[-1]
     assert last.table == "format_check_test"  # with random weights it belongs to no table of the study
@@ -161,7 +167,7 @@ def test_scale_paper_trains_an_adapter_on_a_folder_in_gazetas_layout(real_t5, tm
         rows = [{"text": f"Text {n} of {split} is here.", "summary": f"Text {n}.", "title": "t", "date": "d", "url": "u"} for n in range(24)]
         (tmp_path / f"gazeta_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = {"scale": "paper", "corpus": str(tmp_path), "language": "en", "checkpoint": str(real_t5), "methods": ["adalora"], "ranks": [2]}
-    row = peft_rouge.measure(given | {"epochs": 5, "results_dir": str(tmp_path / "results"), "targets": ["all-linear"]})
+    row = peft_rouge.run(**given | {"epochs": 5, "results_dir": str(tmp_path / "results"), "targets": ["all-linear"]})
     record = row.records[-1]
     assert record.status == "ok", record.reason
     assert record.params["kept_rank_mean"] == 2
@@ -183,7 +189,7 @@ def extracted(tmp_path, system):
     path = tmp_path / "own.jsonl"
     text = "Good morning. We paint the wall red. Yes. The wall is red and dry. Fine. We paint it."
     path.write_text(json.dumps({"id": "a", "document": text, "summary": "The wall is painted red."}) + "\n")
-    row = peft_rouge.measure({"corpus": str(path), "language": "en", "model": system, "scale": "paper", "results_dir": str(tmp_path / system)})
+    row = peft_rouge.run(**{"corpus": str(path), "language": "en", "model": system, "scale": "paper", "results_dir": str(tmp_path / system)})
     return records.read_samples(row.paths[0])[0]["summary"], row
 
 
@@ -241,7 +247,7 @@ def test_how2s_text_goes_through_and_waits_for_its_calibration(tmp_path, monkeyp
     (folder / "desc.tok.txt").write_text("vid1 learn to boil water .\n")
     monkeypatch.setenv("ASUM_HOW2_SUMMARIES", str(tmp_path))
     texts.load_texts.cache_clear()
-    row = peft_rouge.measure({"corpus": "how2-text", "model": "lead3", "scale": "paper", "results_dir": str(tmp_path / "r")})
+    row = peft_rouge.run(**{"corpus": "how2-text", "model": "lead3", "scale": "paper", "results_dir": str(tmp_path / "r")})
     texts.load_texts.cache_clear()
     assert (row.records[0].table, row.records[0].metrics["rouge1"].n) == ("rouge_how2-text", 1)
     assert text_calibration.caveat("how2-text", tmp_path / "r").startswith("not calibrated (not measured")

@@ -69,19 +69,45 @@ def test_attention_on_the_meta_device_never_writes_out_the_matrix_of_positions(d
     import torch
 
     states = torch.empty(1, 2, 100, 32, device="meta", dtype=getattr(torch, dtype))
-    with trace.attention_of(device):
+    with trace.kernels_of(device):
         found = trace.traced(lambda: torch.nn.functional.scaled_dot_product_attention(states, states, states), {}, {}, [states])
     assert (found.peak, found.kept) == (peak, kept)
 
 
-def test_attention_is_pytorchs_own_again_afterwards():
+@pytest.mark.parametrize(("device", "kept"), [("cpu", 3 * 80_000 + 3 * 25_600), ("cuda", 25_600 + 1_024 + 16)])
+def test_with_dropout_a_cpus_attention_keeps_its_weights(device, kept):
+    """The softmax, the mask and their product, of 2 x 100 x 100 float32 each, and the scaled queries, the scaled keys and the output.
+
+    A GPU's kernel keeps the output, a float32 a head and row, with rows rounded up to 128, and the state of the random numbers.
+    """
     import torch
 
-    usual = torch.nn.functional.scaled_dot_product_attention
-    with pytest.raises(ZeroDivisionError), trace.attention_of("cpu"):
-        assert torch.nn.functional.scaled_dot_product_attention is not usual
+    states = torch.empty(1, 2, 100, 32, device="meta", requires_grad=True)
+    with trace.kernels_of(device):
+        attention = torch.nn.functional.scaled_dot_product_attention
+        found = trace.traced(lambda: attention(states, states, states, dropout_p=0.1), {}, {}, [states])
+    assert found.kept == kept
+
+
+@pytest.mark.parametrize(("device", "mask_bytes"), [("cpu", 4), ("cuda", 1)])
+def test_a_mask_of_dropout_is_smaller_on_a_gpu(device, mask_bytes):
+    import torch
+
+    states = torch.empty(1000, device="meta", requires_grad=True)
+    with trace.kernels_of(device):
+        found = trace.traced(lambda: torch.nn.Dropout(0.1)(states), {}, {}, [states])
+    assert found.kept == 1000 * (4 + mask_bytes)
+
+
+def test_the_kernels_are_pytorchs_own_again_afterwards():
+    import torch
+
+    functional = torch.nn.functional
+    usual = functional.scaled_dot_product_attention, functional.dropout
+    with pytest.raises(ZeroDivisionError), trace.kernels_of("cpu"):
+        assert (functional.scaled_dot_product_attention, functional.dropout) != usual
         raise ZeroDivisionError
-    assert torch.nn.functional.scaled_dot_product_attention is usual
+    assert (functional.scaled_dot_product_attention, functional.dropout) == usual
 
 
 def test_hooks_are_gone_after_a_step_that_fails():

@@ -311,7 +311,7 @@ def test_a_text_record_of_a_given_checkpoint_is_said(results, now_written):
 @pytest.fixture
 def split_of_ten(results):
     """A real record of the first ten documents of a split: its path."""
-    return corpora_table.measure({"corpus": "howto-text", "split": "dev", "limit": 10, "results_dir": str(results)}).path
+    return corpora_table.run(**{"corpus": "howto-text", "split": "dev", "limit": 10, "results_dir": str(results)}).path
 
 
 def test_a_split_is_counted_again_and_every_metric_must_be_equal(results, split_of_ten):

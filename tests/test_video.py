@@ -135,12 +135,12 @@ def test_a_cell_that_there_is_not_is_refused(cell, message):
     [
         ({"systems": ["frames"]}, "unknown systems 'frames'"),
         ({"corpora": ["howto-talks-3db"]}, "unknown corpora 'howto-talks-3db'"),
-        ({"seeds": []}, r"seeds \[\] is not a list with at least one entry"),
+        ({"seeds": []}, r"parameter seeds is \[\], and should be a list of one or more whole numbers"),
     ],
 )
 def test_a_parameter_that_there_is_not_is_refused(wrong, message):
     with pytest.raises(InputError, match=message):
-        video_frames.cells_of(GIVEN | wrong)
+        video_frames.run(**GIVEN | wrong)
 
 
 def test_the_arms_of_a_seed_are_told_apart_by_their_fingerprints_and_learn_alike():

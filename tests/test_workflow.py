@@ -36,6 +36,7 @@ def study(tmp_path):
         *(f"notebooks/{name}.ipynb" for name in ("whisper_quant", "learning_rates", "corpora", "peft_rouge", "memory_footprint")),
         *(f"notebooks/{name}.ipynb" for name in ("e2e_summarization", "video_frames")),
         ".ci/check_book.py",
+        "workflow/build_book.py",
         *(f"checkpoints/whisper-{size}/model.safetensors" for size in SIZES),
         *(f"checkpoints/{model}-mini/model.safetensors" for model in ("t5", "mbart")),
     ]:
@@ -49,12 +50,16 @@ def touch(path: Path) -> Path:
     return path
 
 
+def snakemake(study: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "workflow" / "Snakefile"), "--cores", "2"]
+    command += ["--rerun-triggers", "mtime", "input", *options]
+    environment = {**os.environ, "ASUM_HOME": str(study), "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, cwd=study, env=environment, capture_output=True, text=True, timeout=300)
+
+
 def dry_run(study: Path) -> str:
     """What Snakemake would do in `study`, commands included."""
-    snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "workflow" / "Snakefile"), "--cores", "2"]
-    options = ["--dry-run", "--printshellcmds", "--rerun-triggers", "mtime", "input"]
-    environment = {**os.environ, "ASUM_HOME": str(study), "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([*snakemake, *options], cwd=study, env=environment, capture_output=True, text=True, timeout=300)
+    done = snakemake(study, "--dry-run", "--printshellcmds")
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -145,7 +150,28 @@ def test_a_changed_page_builds_the_book_and_runs_no_notebook(study):
     touch(study / "book/index.md").write_text("A new page")
     output = dry_run(study)
     assert runs(output) == []
-    assert "jupyter-book build" in output
+    assert "workflow/build_book.py" in output
+
+
+def test_a_book_that_is_gone_is_built_again_and_no_notebook_run(study):
+    finish(study)
+    shutil.rmtree(study / "_build")
+    output = dry_run(study)
+    assert runs(output) == []
+    assert "workflow/build_book.py" in output
+
+
+def test_a_book_that_cannot_be_built_leaves_the_last_one(study):
+    finish(study)
+    (study / "_build" / "html" / "index.html").write_text("good")
+    (study / "book").mkdir()
+    (study / "book" / "index.md").write_text("A new page")
+    (study / "workflow" / "build_book.py").write_text("raise SystemExit('book/index.md failed')")
+    done = snakemake(study, "--quiet", "host", "reason", "rules", "--", "book")
+    assert done.returncode == 1
+    assert (study / "_build" / "html" / "index.html").read_text() == "good"
+    assert "book/index.md failed" in done.stdout + done.stderr
+    assert "workflow/build_book.py" in dry_run(study)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -12,11 +12,11 @@ lists have titles: the lists keep letters and digits alone, so that a title with
 """
 
 import csv
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from asum_lib import reading
 from asum_lib.corpora import talk_files
 from asum_lib.corpora.texts import SPLITS, TextCorpus, TextDocument, fingerprint
 from asum_lib.errors import InputError, choose
@@ -110,10 +110,7 @@ def _json_lines(file: Path) -> Iterator[tuple[str, dict]]:
     for number, line in enumerate(_lines(file), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{file} line {number}: not JSON ({error})") from None
+        row = reading.json_of(line, f"{file} line {number}")
         if not isinstance(row, dict):
             raise InputError(f"{file} line {number}: {type(row).__name__} where an object should be")
         yield f"{file} line {number}", row

@@ -71,19 +71,23 @@ def traced(
 
 
 @contextmanager
-def attention_of(device: str):
-    """Within it, attention on the meta device allocates as PyTorch's own kernel of `device` (cpu or cuda) does.
+def kernels_of(device: str):
+    """Within it, attention and dropout on the meta device allocate as PyTorch's own kernels of `device` (cpu or cuda) do.
 
-    PyTorch chooses the kernel by the device of its inputs; on the meta device it would take the one that writes out the
-    matrix of positions x positions. No kernel gives a gradient to a mask: such calls are left as they are.
+    PyTorch chooses a kernel by the device of its inputs; on the meta device it would take the one that writes out the matrix
+    of positions x positions. A CPU takes that one too where attention has dropout: then the weights, the mask and their
+    product all wait for the backward pass. No kernel gives a gradient to a mask: such calls are left as they are. A mask of
+    dropout is as large as its inputs on a CPU, and a byte a number on a GPU.
     """
     import torch
 
-    usual = torch.nn.functional.scaled_dot_product_attention
+    functional = torch.nn.functional
+    usual, usual_dropout = functional.scaled_dot_product_attention, functional.dropout
 
     def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
         mask_learns = attn_mask is not None and attn_mask.requires_grad
-        if query.device.type != "meta" or mask_learns or enable_gqa:
+        written_out = device == "cpu" and dropout_p > 0
+        if query.device.type != "meta" or mask_learns or enable_gqa or written_out:
             return usual(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         if device == "cpu":
             mask = attn_mask.to(query.dtype) if attn_mask is not None and attn_mask.dtype == torch.bool else attn_mask
@@ -94,11 +98,16 @@ def attention_of(device: str):
             return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, bias, learns, dropout_p, is_causal, scale=scale)[0]
         return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
 
-    torch.nn.functional.scaled_dot_product_attention = attention
+    def dropout(inputs, p=0.5, training=True, inplace=False):
+        if device == "cuda" and inputs.device.type == "meta" and training and 0 < p < 1 and not inplace:
+            return torch.native_dropout(inputs, p, True)[0]
+        return usual_dropout(inputs, p, training, inplace)
+
+    functional.scaled_dot_product_attention, functional.dropout = attention, dropout
     try:
         yield
     finally:
-        torch.nn.functional.scaled_dot_product_attention = usual
+        functional.scaled_dot_product_attention, functional.dropout = usual, usual_dropout
 
 
 def _progress(stage, stack: int, layers: int, first: bool) -> str:

@@ -13,7 +13,7 @@ import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from asum_lib import files
+from asum_lib import files, reading
 from asum_lib.errors import InputError
 from asum_lib.models import checkpoint
 from asum_lib.models.loading import Speech, folder_of
@@ -234,9 +234,10 @@ def _name(base: str) -> str:
 
 def _read(path: Path) -> dict:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"adapter {path.parent}: {path.name} is not JSON ({str(error).splitlines()[0]}): copy it anew") from None
+        value = reading.read_json(path)
+    except InputError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        raise InputError(f"adapter {path.parent}: {path.name}: {said}: copy it anew") from None
     if not isinstance(value, dict):
         raise InputError(f"adapter {path.parent}: {path.name} is not a JSON object: copy it anew")
     return value

@@ -45,7 +45,7 @@ _T5_SIZES = {  # layers a stack, width, feed-forward width, heads of 64
 def _t5(size: str) -> Entry:
     layers, width, inner, heads = _T5_SIZES[size]
     numbers = {"num_layers": layers, "num_decoder_layers": layers, "d_model": width, "d_ff": inner, "num_heads": heads, "d_kv": 64}
-    numbers |= {"vocab_size": 32_128, "pad_token_id": 0, "decoder_start_token_id": 0}
+    numbers |= {"vocab_size": 32_128, "pad_token_id": 0, "decoder_start_token_id": 0, "dropout_rate": 0.1}
     return Entry(f"t5-{size}", "t5", size, numbers, _T5)
 
 
@@ -62,7 +62,7 @@ _MBART = {
     "decoder_ffn_dim": 4096,
     "max_position_embeddings": 1024,
     "scale_embedding": True,
-    "dropout": 0.0,  # a mask of dropout would be one more activation: all models of the study train without
+    "dropout": 0.1,
 }
 _LLAMA = {
     "vocab_size": 32_000,
@@ -97,18 +97,25 @@ def known(name: str) -> str:
 
 
 def config(name: str):
-    """The transformers configuration of a model of the study, without dropout."""
+    """The transformers configuration of a model of the study, with the dropout of the published checkpoint: its masks are kept too."""
     import transformers
 
     size = name.removeprefix("whisper-")
     if size != name and size in real.ARCHITECTURES:  # those that are not in the study's list too
         return real.config(size)
     found = entry(name)
-    kinds = {"t5": ("T5Config", {"dropout_rate": 0.0}), "mbart": ("MBartConfig", {}), "llama": ("LlamaConfig", {})}
-    kind, more = kinds[found.family]
-    resolved = getattr(transformers, kind)(**found.numbers, **more)
+    kinds = {"t5": "T5Config", "mbart": "MBartConfig", "llama": "LlamaConfig"}
+    resolved = getattr(transformers, kinds[found.family])(**found.numbers)
     resolved.architectures = [model_class(resolved).__name__]
     return resolved
+
+
+def dropout(name: str) -> float:
+    """The dropout of a model's published configuration: the share of numbers that a training step sets to 0."""
+    if name.startswith("whisper-"):
+        return 0.0
+    numbers = entry(name).numbers
+    return numbers.get("dropout_rate", numbers.get("dropout", 0.0))
 
 
 def model_class(config):
@@ -134,8 +141,11 @@ def depths(config) -> dict[str, int]:
 
 
 def shallow(config, layers: int):
-    """A copy with at most `layers` layers in each stack."""
+    """A copy with at most `layers` layers in each stack, none of which is skipped at random in training."""
     result = copy.deepcopy(config)
+    for name in ("encoder_layerdrop", "decoder_layerdrop"):
+        if getattr(result, name, 0):
+            setattr(result, name, 0.0)
     names = {"llama": ("num_hidden_layers",), "t5": ("num_layers", "num_decoder_layers")}.get(config.model_type, ("encoder_layers", "decoder_layers"))
     for name in names:
         setattr(result, name, min(layers, getattr(config, name)))

@@ -4,11 +4,11 @@ Everything here reads files and builds no model with weights. Loading is `asum_l
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from asum_lib import reading
 from asum_lib.errors import InputError
 
 WEIGHTS = "model.safetensors"
@@ -86,8 +86,8 @@ def faults(folder: Path) -> tuple[str, ...]:
 def note(folder: Path) -> str | None:
     """What the checkpoint says of itself under `asum_note` in its config.json, e.g. that its weights are random."""
     try:
-        config = json.loads((Path(folder) / "config.json").read_text())
-    except (OSError, ValueError):
+        config = reading.read_json(Path(folder) / "config.json")
+    except InputError:
         return None
     return config.get("asum_note") if isinstance(config, dict) else None
 
@@ -99,8 +99,8 @@ def multilingual(folder: Path) -> bool:
     form has 51,865 tokens or more.
     """
     folder = Path(folder)
-    said = json.loads((folder / "generation_config.json").read_text()).get("is_multilingual")
-    return bool(said) if said is not None else json.loads((folder / "config.json").read_text()).get("vocab_size", 0) >= 51_865
+    said = reading.read_json(folder / "generation_config.json").get("is_multilingual")
+    return bool(said) if said is not None else reading.read_json(folder / "config.json").get("vocab_size", 0) >= 51_865
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -109,8 +109,8 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
     try:
-        names = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        names = set(reading.read_json(folder / INDEX)["weight_map"].values())
+    except (InputError, KeyError, TypeError, AttributeError):
         return []
     return [folder / name for name in sorted(names) if isinstance(name, str) and Path(name).name == name]
 
@@ -187,9 +187,9 @@ def _json(folder: Path, name: str, found: list[str], missing: str) -> dict | Non
         found.append(f"no {name}: {missing}")
         return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        found.append(f"{name} is not JSON ({str(error).splitlines()[0]}): fetch it again")
+        value = reading.read_json(path)
+    except InputError as error:
+        found.append(f"{name}: {str(error).removeprefix(f'{path}: ')}: fetch it again")
         return None
     if not isinstance(value, dict):
         found.append(f"{name} is not a JSON object: fetch it again")

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from asum_lib import files
+from asum_lib import files, reading
 from asum_lib.corpora.phrases import phrases
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.corpora.talks import Talks
@@ -337,7 +337,7 @@ def load(folder: Path, precision: str, scale: str = "paper") -> Ear:
             raise InputError(
                 f"end-to-end model {folder}: no {name}: {NOTE}, {adapted.CONFIG} and {adapted.WEIGHTS} must be there, as asum saves them"
             )
-    note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+    note = _note(folder)
     for name, sha256 in note["sha256"].items():
         if adapted.file_sha256(folder.parent / name / adapted.WEIGHTS) != sha256:
             raise InputError(
@@ -360,6 +360,18 @@ def load(folder: Path, precision: str, scale: str = "paper") -> Ear:
     adapted.check_weights(model, folder)
     adapted.fix_divisors(model)
     return replace(ear, model=model.eval())
+
+
+def _note(folder: Path) -> dict:
+    """What `save` wrote of the model; `InputError` where it is not that."""
+    note = reading.read_json(folder / NOTE)
+    sha256 = note.get("sha256") if isinstance(note, dict) else None
+    names = [*sha256, note.get("hearer"), note.get("summarizer")] if isinstance(sha256, dict) else [None]
+    inner = note.get("inner") if isinstance(note, dict) else None
+    plain = all(isinstance(name, str) and Path(name).name == name for name in names)
+    if not plain or not isinstance(inner, int) or not 0 < inner <= 65_536:
+        raise InputError(f"end-to-end model {folder}: {NOTE} is not as asum writes it: copy it anew")
+    return note
 
 
 def shape_of(encoder, text, **numbers) -> Shape:

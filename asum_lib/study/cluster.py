@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from asum_lib import reading
 from asum_lib.corpora import texts
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
@@ -93,7 +94,7 @@ def cell_seconds(cell, results: Path = RESULTS) -> float | None:
     """
     if isinstance(cell, memory_footprint.Cell):
         path = cell.path(Path(results))
-        return _seconds_of(json.loads(path.read_text())) if path.is_file() else UNMEASURED_S
+        return _seconds_of(reading.read_json(path)) if path.is_file() else UNMEASURED_S
     if cell.scale == "mini":
         return _longest_s(Path(results)).get(_kind(cell.as_dict()), UNMEASURED_S)
     return estimate(cell).seconds
@@ -103,7 +104,7 @@ def cell_seconds(cell, results: Path = RESULTS) -> float | None:
 def _longest_s(results: Path) -> dict[tuple, float]:
     found: dict[tuple, float] = {}
     for path in (results / "mini").glob("*/*.json"):
-        record = json.loads(path.read_text())
+        record = reading.read_json(path)
         if record["status"] == "ok" and "model" in record["cell"]:
             found[_kind(record["cell"])] = max(_seconds_of(record), found.get(_kind(record["cell"]), 0))
     return found

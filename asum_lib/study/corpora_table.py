@@ -23,7 +23,7 @@ from asum_lib.measure import extractive, rouge, stats, summaries
 from asum_lib.paths import RESULTS
 from asum_lib.study import records
 from asum_lib.study.cells import SCALES
-from asum_lib.study.execute import parameters_of
+from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.text_cells import SYSTEMS
 
 NOTEBOOK = "notebooks/corpora.ipynb"
@@ -86,6 +86,7 @@ class Row:
         return objects(self.cell, self.record, self.path)
 
 
+@checked
 def run(
     corpus: str = "howto-text",
     split: str = "test",
@@ -93,35 +94,28 @@ def run(
     limit: int = 0,
     language: str = "",
     results_dir: str = "",
+    *,
+    notebook: str | None = NOTEBOOK,
 ) -> Row:
     """Measure (or read, where fresh) one split of a corpus and return it; progress goes to stderr.
 
     `corpus` is a name, or the path of a file or folder. An empty `scale` is the corpus's own. `language` (en or ru) is of a
     file, and told by its letters where it is empty. `limit` takes the first documents of the split (0: all of them).
+    `notebook` is the one that asks, None without one.
     """
-    return measure(dict(locals()), NOTEBOOK)
-
-
-def measure(given: dict, notebook: str | None = None) -> Row:
-    """`run` with its arguments as a dictionary, some or all; `notebook` is the one that asks, None without one."""
-    asked = {"corpus": "howto-text", "split": "test", "scale": "", "limit": 0, "language": "", "results_dir": ""}
-    for name in given:
-        choose("parameter", name, asked)
-    asked |= given
-    split, limit = choose("split", asked["split"], texts.SPLITS), asked["limit"]
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-        raise InputError(f"limit {limit!r} is not a whole number of 0 or more")
-    scale = scale_of(asked["corpus"], asked["scale"])
-    corpus = texts.head(load(asked["corpus"], split, asked["language"]), limit or None)
-    cell = Cell(TABLE, scale, corpus.name, split, limit or None)
-    path = cell.path(Path(asked["results_dir"] or RESULTS))
-    command = " ".join(["asum run corpora", *(f"-p {name}={value}" for name, value in asked.items() if value and name != "results_dir")])
-    return Row(cell, corpus, path, read_or_measure(cell, corpus, path, command, notebook))
+    choose("split", split, texts.SPLITS)
+    given = {"corpus": corpus, "split": split, "scale": scale, "limit": limit, "language": language}
+    command = " ".join(["asum run corpora", *(f"-p {name}={value}" for name, value in given.items() if value)])
+    scale = scale_of(corpus, scale)
+    documents = texts.head(load(corpus, split, language), limit or None)
+    cell = Cell(TABLE, scale, documents.name, split, limit or None)
+    path = cell.path(Path(results_dir or RESULTS))
+    return Row(cell, documents, path, read_or_measure(cell, documents, path, command, notebook))
 
 
 def parameters(namespace: dict) -> dict:
-    """The notebook's parameters out of its `globals()`, see `execute.parameters_of`."""
-    return parameters_of(run, namespace)
+    """The notebook's parameters out of its `globals()`, see `parameters.of_notebook`."""
+    return of_notebook(run, namespace)
 
 
 def scale_of(corpus: str, scale: str = "") -> str:
@@ -151,7 +145,7 @@ def load(corpus: str, split: str, language: str = "") -> texts.TextCorpus:
 
 def fill(names: Sequence[str] = texts.NAMES, results: Path = RESULTS) -> list[Row]:
     """Every split of the generated corpora: the records of scale `mini`."""
-    return [measure({"corpus": name, "split": split, "results_dir": str(results)}) for name in names for split in texts.SPLITS]
+    return [run(name, split, results_dir=str(results), notebook=None) for name in names for split in texts.SPLITS]
 
 
 def rows(table: str = TABLE, scale: str = "mini", results: Path = RESULTS) -> list[dict]:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from asum_lib.errors import InputError, choose
+from asum_lib.errors import choose
 from asum_lib.paths import RESULTS
-from asum_lib.study.execute import parameters_of
+from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.records import Record
 from asum_lib.study.talk_cells import COST, E2E, SIZE, SYSTEMS, TABLES, UNTRAINED, VIDEO, TalkCell, make_talk_cell, planned_talks
 
@@ -21,56 +21,53 @@ class Row:
     records: tuple[Record, ...]
 
 
+@checked
 def run(
     table: str = E2E,
-    systems: list = (*UNTRAINED, "reference", "cascade", "e2e"),
-    sizes: list = (SIZE,),
-    precisions: list = ("int8",),
-    seeds: list = (0,),
+    systems: list[str] = (*UNTRAINED, "reference", "cascade", "e2e"),
+    sizes: list[str] = (SIZE,),
+    precisions: list[str] = ("int8",),
+    seeds: list[int] = (0,),
     grid: bool = False,
     results_dir: str = "",
+    *,
+    notebook: str | None = NOTEBOOK,
 ) -> Row:
     """Measure (or read, where fresh) the cells and return them; progress goes to stderr.
 
     `sizes` and `precisions` are those of the Whisper that a cascade hears with; the end-to-end model has its own. `grid` measures every
-    planned cell of the table, whatever the lists say.
+    planned cell of the table, whatever the lists say. `notebook` is the one that asks, None without one.
     """
-    return measure(dict(locals()), NOTEBOOK)
-
-
-def measure(given: dict, notebook: str | None = None) -> Row:
-    """`run` with its arguments as a dictionary; `notebook` is the one that asks, None without one."""
     from asum_lib.study.talk_run import run_talk_cells
 
-    results = Path(given["results_dir"]) if given.get("results_dir") else RESULTS
-    paths, found = zip(*run_talk_cells(cells_of(given), results=results, notebook=notebook), strict=True)
-    return Row(given["table"], paths, found)
+    cells = cells_of(table, systems, sizes, precisions, seeds, grid)
+    results = Path(results_dir) if results_dir else RESULTS
+    paths, found = zip(*run_talk_cells(cells, results=results, notebook=notebook), strict=True)
+    return Row(table, paths, found)
 
 
-def cells_of(given: dict) -> list[TalkCell]:
+def cells_of(table: str, systems: list[str], sizes: list[str], precisions: list[str], seeds: list[int], grid: bool) -> list[TalkCell]:
     """The cells that the parameters of `run` ask for; raises `InputError` for what there is not."""
-    table = choose("table", given["table"], [name for name in TABLES if name != VIDEO])
-    if given["grid"]:
+    choose("table", table, [name for name in TABLES if name != VIDEO])
+    if grid:
         return planned_talks(table)
-    for name in ("systems", "sizes", "precisions", "seeds"):
-        if isinstance(given[name], str) or not list(given[name]):
-            raise InputError(f"{name} {given[name]!r} is not a list with at least one entry")
     if table == COST:
-        return [make_talk_cell("both", table=table, seed=seed) for seed in given["seeds"]]
+        return [make_talk_cell("both", table=table, seed=seed) for seed in seeds]
     cells = []
-    for system in given["systems"]:
+    for system in systems:
         choose("system", system, SYSTEMS)
-        hearing = [(size, precision) for size in given["sizes"] for precision in given["precisions"]] if system == "cascade" else [(SIZE, "int8")]
+        heard_by = [(size, precision) for size in sizes for precision in precisions]
+        hearing = heard_by if system == "cascade" else [(SIZE, "int8")]
         corpora = dict.fromkeys(cell.corpus for cell in planned_talks(table))
         cells += [
             make_talk_cell(system, size, precision, table=table, corpus=corpus, seed=seed)
             for corpus in corpora
             for size, precision in hearing
-            for seed in given["seeds"]
+            for seed in seeds
         ]
     return list(dict.fromkeys(cells))
 
 
 def parameters(namespace: dict) -> dict:
-    """The notebook's parameters out of its `globals()`, see `execute.parameters_of`."""
-    return parameters_of(run, namespace)
+    """The notebook's parameters out of its `globals()`, see `parameters.of_notebook`."""
+    return of_notebook(run, namespace)

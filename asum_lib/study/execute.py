@@ -1,7 +1,6 @@
 """Running a notebook with checked parameters, through papermill: `asum run`. What the notebook measures is its own matter."""
 
 import ast
-import inspect
 import json
 import re
 import sys
@@ -41,20 +40,6 @@ def resolve(notebook: Path, assignments: list[str]) -> dict:
             raise InputError(f"parameter {name!r} is given twice")
         values[name] = _convert(name, text, declared[name])
     return values
-
-
-def parameters_of(function, namespace: dict) -> dict:
-    """A notebook's parameters out of its `globals()`: the arguments of `function`. Refuses a name that it does not know.
-
-    papermill only warns of a misspelt parameter and goes on with the default, so the notebook has to look itself.
-    """
-    known = list(inspect.signature(function).parameters)
-    plain = (str, int, float, list, tuple, dict, type(None))
-    given = {name: value for name, value in namespace.items() if isinstance(value, plain) and not name.startswith("_")}
-    unknown = sorted(set(given) - set(known) - {"In", "Out"})
-    if unknown:
-        raise InputError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(known)}")
-    return {name: given[name] for name in known if name in given}
 
 
 def output_path(notebook: Path, parameters: dict, output: str | None = None) -> Path:

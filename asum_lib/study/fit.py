@@ -178,14 +178,14 @@ def _skeleton(plan: Plan):
 def _account(plan: Plan) -> Account:
     from asum_lib.measure.memory import decoding_account, training_account
     from asum_lib.measure.standin import stand_in
-    from asum_lib.measure.trace import attention_of
+    from asum_lib.measure.trace import kernels_of
     from asum_lib.models import catalogue
     from asum_lib.training.finetune import keep_layer_inputs_only
 
     model, stacks, depths = _skeleton(plan)
     stand_in(model, plan.device)
     shape = {"batch_size": plan.batch_size, "read": plan.read, "written": plan.written}
-    with attention_of(plan.device):
+    with kernels_of(plan.device):
         if plan.method == "none":
             model.eval()
             cache, unpacked = catalogue.cache_bytes(model, **shape), _unpacked(plan, model)

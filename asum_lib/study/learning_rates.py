@@ -27,7 +27,7 @@ from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, tables
 from asum_lib.study.cells import EPOCHS, LEARNING_RATES, PAPER_RATE, RATES, SIZES, Cell, make_cell
-from asum_lib.study.execute import parameters_of
+from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.records import Record
 
 NOTEBOOK = "notebooks/learning_rates.ipynb"
@@ -65,25 +65,29 @@ def planned_rates() -> list[Cell]:
     return [cell for size in SIZES for cell in make_rates(size, seeds=SEEDS[size])]
 
 
+@checked
 def run(
     size: str = "tiny",
-    rates: list = RATES,
-    methods: list = ("full", "adalora"),
-    seeds: list = (0,),
+    rates: list[str | int] = RATES,
+    methods: list[str] = ("full", "adalora"),
+    seeds: list[int] = (0,),
     epochs: int = EPOCHS,
     results_dir: str = "",
+    *,
+    notebook: str | None = NOTEBOOK,
 ) -> Row:
     """Measure (or read, where fresh) the cells of one size; progress goes to stderr."""
     from asum_lib.study.run import run_cells
 
     cells = make_rates(size, rates, methods, seeds, epochs)
-    paths, found = zip(*run_cells(cells, results=Path(results_dir) if results_dir else RESULTS, notebook=NOTEBOOK), strict=True)
+    results = Path(results_dir) if results_dir else RESULTS
+    paths, found = zip(*run_cells(cells, results=results, notebook=notebook), strict=True)
     return Row(size, paths, found)
 
 
 def parameters(namespace: dict) -> dict:
-    """The notebook's parameters out of its `globals()`, see `execute.parameters_of`."""
-    return parameters_of(run, namespace)
+    """The notebook's parameters out of its `globals()`, see `parameters.of_notebook`."""
+    return of_notebook(run, namespace)
 
 
 def gather(results=RESULTS) -> list[tables.Row]:

@@ -19,7 +19,7 @@ from asum_lib.models.checkpoint import WEIGHTS
 from asum_lib.paths import RESULTS
 from asum_lib.study import fit, records
 from asum_lib.study.cells import MEMORY
-from asum_lib.study.execute import parameters_of
+from asum_lib.study.parameters import checked, of_notebook
 
 NOTEBOOK = "notebooks/memory_footprint.ipynb"
 TABLE, SCALE = MEMORY, "paper"
@@ -134,10 +134,11 @@ def make_row(model: str, precisions, methods, **fixed) -> list[Cell]:
     return [make_cell(model, precision, method, **fixed) for precision, method in possible]
 
 
+@checked
 def run(
     model: str = "whisper-tiny",
-    precisions: list = ("fp32", "fp16", "int8", "int4"),
-    methods: list = ("none", "lora", "adalora", "full"),
+    precisions: list[str] = ("fp32", "fp16", "int8", "int4"),
+    methods: list[str] = ("none", "lora", "adalora", "full"),
     batch_size: int = 1,
     audio_s: float = WINDOW_S,
     tokens: int = 0,
@@ -145,6 +146,8 @@ def run(
     gradient_checkpointing: bool = False,
     measure: str = "cpu",
     results_dir: str = "",
+    *,
+    notebook: str | None = NOTEBOOK,
 ) -> Row:
     """Account for every cell of the model, measure it (or read it, where it is there), and return the row; progress goes to stderr.
 
@@ -155,19 +158,17 @@ def run(
         raise InputError(
             f"audio_s {audio_s!r} is not above 0 and at most {WINDOW_S:g}: Whisper hears a window of {WINDOW_S:g} s, and fills up what is shorter"
         )
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
-        raise InputError(f"tokens {tokens!r} is not a whole number of 0 or more")
     length = {"written": tokens} if model.startswith("whisper") else {"read": tokens}
     device = "cuda" if measure == "cuda" else "cpu"
     cells = make_row(
         model, precisions, methods, batch_size=batch_size, optimizer=optimizer, gradient_checkpointing=gradient_checkpointing, device=device, **length
     )
-    return measure_cells(cells, measure != "no", Path(results_dir or RESULTS), NOTEBOOK)
+    return measure_cells(cells, measure != "no", Path(results_dir or RESULTS), notebook)
 
 
 def parameters(namespace: dict) -> dict:
-    """The notebook's parameters out of its `globals()`, see `execute.parameters_of`."""
-    return parameters_of(run, namespace)
+    """The notebook's parameters out of its `globals()`, see `parameters.of_notebook`."""
+    return of_notebook(run, namespace)
 
 
 def measure_cells(
@@ -218,9 +219,12 @@ class _Checkpoint:
 
 
 def fingerprint(cell: Cell) -> str:
-    """What a record must carry to be kept: the cell, and the libraries that decide how much memory it takes."""
+    """What a record must carry to be kept: the cell, its dropout, and the libraries that decide how much memory it takes."""
+    from asum_lib.models import catalogue
+
     versions = {name: records.packages()[name] for name in ("torch", "transformers", "peft", "bitsandbytes")}
-    return records.fingerprint(cell.as_dict(), versions, "random", SIGNATURE)
+    dropout = catalogue.dropout(f"{cell.model}-{cell.size}")
+    return records.fingerprint(cell.as_dict(), versions, f"random, dropout {dropout:g}" if dropout else "random", SIGNATURE)
 
 
 def _kept(path: Path, cell: Cell, measured: bool) -> records.Record | None:

@@ -31,13 +31,18 @@ LOADED = {
 }
 TRAINED = {"train_peak_bytes": "train_peak_accounted_bytes"}
 GPU = tuple(f"{step}_peak_{kind}_bytes" for step in ("load", "decode", "train") for kind in ("allocated", "reserved", "driver"))
+_FLOAT_AND_QUANTISED = (("fp32", "full"), *((precision, method) for precision in ("fp32", "int8", "int4") for method in ("lora", "adalora")))
 # The training steps that a CPU measures, fewer as the model grows; the rest is accounted for.
 _STEPS = {
-    "tiny": tuple((precision, method) for precision in PRECISIONS for method in ("lora", "adalora", "full")),  # the notebook's own
-    "base": (("fp32", "lora"), ("fp32", "adalora"), ("fp32", "full"), ("int8", "lora"), ("int8", "adalora"), ("int4", "lora"), ("int4", "adalora")),
-    "small": (("fp32", "adalora"), ("fp32", "full"), ("int8", "lora"), ("int8", "adalora"), ("int4", "adalora")),
-    "medium": (("fp32", "full"), ("int8", "adalora"), ("int4", "adalora")),
-    "large": (("int8", "adalora"), ("int4", "adalora")),
+    "whisper-tiny": tuple((precision, method) for precision in PRECISIONS for method in ("lora", "adalora", "full")),  # the notebook's own
+    "whisper-base": _FLOAT_AND_QUANTISED,
+    "whisper-small": (("fp32", "adalora"), ("fp32", "full"), ("int8", "lora"), ("int8", "adalora"), ("int4", "adalora")),
+    "whisper-medium": (("fp32", "full"), ("int8", "adalora"), ("int4", "adalora")),
+    "whisper-large": (("int8", "adalora"), ("int4", "adalora")),
+    "t5-small": _FLOAT_AND_QUANTISED,
+    "t5-base": _FLOAT_AND_QUANTISED,
+    "t5-large": (("int8", "adalora"), ("int4", "adalora")),
+    "mbart-large": (("fp32", "lora"), ("int8", "lora"), ("int8", "adalora"), ("int4", "lora"), ("int4", "adalora")),
 }
 HALF_REASON = "a CPU takes minutes for a training step in float16: accounted only"
 TIME_REASON = "left out of the CPU grid for its time: accounted only"
@@ -70,9 +75,16 @@ def planned(device: str = "cpu") -> tuple[Cell, ...]:
 
 def is_measured(cell: Cell) -> bool:
     """Whether the CPU grid measures a cell, beside accounting for it."""
-    if cell.model != "whisper" or cell.size not in SIZES or cell.gradient_checkpointing or cell.rank not in (None, RANK):
+    if not _is_usual(cell):
         return False
-    return cell.method == "none" or (cell.precision, cell.method) in _STEPS[cell.size]
+    if cell.method == "none":
+        return cell.model == "whisper"
+    return (cell.precision, cell.method) in _STEPS[f"{cell.model}-{cell.size}"]
+
+
+def _is_usual(cell: Cell) -> bool:
+    """Whether a cell is one of those of which the CPU grid measures some."""
+    return f"{cell.model}-{cell.size}" in _STEPS and not cell.gradient_checkpointing and cell.rank in (None, RANK)
 
 
 def measure(models: Sequence[str] = (), device: str = "cpu", results: Path = RESULTS, notebook: str | None = None, progress=None) -> list[Row]:
@@ -110,7 +122,7 @@ def reason(cell: Cell, record: records.Record | None) -> str:
         return GPU_REASON
     if record is None or is_measured(cell):
         return "no record yet"
-    if cell.model != "whisper" or cell.size not in SIZES or cell.gradient_checkpointing or cell.rank not in (None, RANK):
+    if not _is_usual(cell) or cell.method == "none":
         return OTHER_REASON
     if (peak := record.metrics["train_peak_accounted_bytes"].value) > LIMIT_BYTES:
         return f"accounted for {fit.gigabytes(peak)}: more than the {fit.gigabytes(LIMIT_BYTES)} that the CPU grid may take"

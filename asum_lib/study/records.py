@@ -21,7 +21,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from asum_lib import files
+from asum_lib import files, reading
 from asum_lib.errors import InputError
 from asum_lib.paths import REPOSITORY
 from asum_lib.study import measuring_code
@@ -141,11 +141,11 @@ def read(path) -> Record:
     """The record at `path`; raises `InputError` naming the file and the key where it is not exactly a record of this schema."""
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such record") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}): take it from git again, or remove it so that its cell is measured anew") from None
+        data = reading.read_json(path)
+    except InputError as error:
+        if not path.exists():
+            raise InputError(f"{path}: no such record") from None
+        raise InputError(f"{error}: take it from git again, or remove it so that its cell is measured anew") from None
     return _from_dict(data, path)
 
 
@@ -211,14 +211,14 @@ def samples_of(record: Record, path) -> list[dict]:
     samples_path = Path(path).parent / record.samples["path"]
     if samples_path.name != record.samples["path"]:
         raise InputError(f"{path}: samples {record.samples['path']!r} must be the name of a file beside the record")
-    try:
-        packed = samples_path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{samples_path}: no such file, though {Path(path).name} names it") from None
+    if not samples_path.exists():
+        raise InputError(f"{samples_path}: no such file, though {Path(path).name} names it")
+    packed = reading.read_bytes(samples_path)
     found = hashlib.sha256(packed).hexdigest()
     if found != record.samples["sha256"]:
         raise InputError(f"{samples_path}: sha256 {found[:12]}..., but {Path(path).name} says {record.samples['sha256'][:12]}...")
-    return [json.loads(line) for line in gzip.decompress(packed).decode().splitlines()]
+    lines = enumerate(reading.unpack(packed, str(samples_path)).splitlines(), start=1)
+    return [reading.json_of(line, f"{samples_path} line {number}") for number, line in lines]
 
 
 def load(results, scale: str, table: str) -> list[tuple[Path, Record]]:

@@ -291,7 +291,7 @@ def _measure_talks(record: Record, folder: Path) -> tuple[Path, Record]:
 
 def _measure_corpora(record: Record, folder: Path) -> tuple[Path, Record]:
     cell = record.cell
-    row = corpora_table.measure({"corpus": cell["corpus"], "split": cell["split"], "limit": cell["limit"] or 0, "results_dir": str(folder)})
+    row = corpora_table.run(cell["corpus"], cell["split"], limit=cell["limit"] or 0, results_dir=str(folder), notebook=None)
     return row.path, row.record
 
 

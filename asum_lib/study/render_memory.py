@@ -574,7 +574,7 @@ def kept(method: str, precision: str = "fp32", model: str = "whisper-large", ran
     import torch
 
     from asum_lib.measure.standin import stand_in
-    from asum_lib.measure.trace import attention_of
+    from asum_lib.measure.trace import kernels_of
     from asum_lib.models import catalogue
 
     config = catalogue.config(model)
@@ -582,7 +582,7 @@ def kept(method: str, precision: str = "fp32", model: str = "whisper-large", ran
     stand_in(whole, "cpu")
     adapted = fit.prepare(whole, method, rank)
     states = torch.zeros(1, config.max_source_positions, config.d_model, device="meta", requires_grad=True)
-    with attention_of("cpu"):
+    with kernels_of("cpu"):
         output = whole.model.encoder.layers[0](states, attention_mask=None)
     output = output if isinstance(output, torch.Tensor) else output[0]
     seen = {parameter.untyped_storage()._cdata for parameter in adapted.parameters()}
@@ -945,7 +945,7 @@ def _with_learnt_divisor(plan: fit.Plan) -> int:
     """The peak of a training step where PEFT's divisor is a trained vector of one float32, as it is after a move to a GPU."""
     from asum_lib.measure.memory import training_account
     from asum_lib.measure.standin import stand_in
-    from asum_lib.measure.trace import attention_of
+    from asum_lib.measure.trace import kernels_of
     from asum_lib.models import catalogue
 
     plan = fit.resolved(plan)
@@ -957,5 +957,5 @@ def _with_learnt_divisor(plan: fit.Plan) -> int:
             parameter.data = parameter.data.reshape(1)
             parameter.requires_grad_(True)
     inputs = {"batch_size": plan.batch_size, "read": plan.read, "written": plan.written}
-    with attention_of(plan.device):
+    with kernels_of(plan.device):
         return training_account(adapted, lambda: adapted(**catalogue.training_inputs(model, **inputs)).loss, stacks, depths, plan.optimizer).peak

@@ -398,7 +398,9 @@ def plot_losses(row) -> object:
 
 
 def samples(found: Sequence[tuple[Path, records.Record]], position: int = 0) -> object:
-    """One test document as every configuration summarised it; facts marked right, true but beside the point, or made up, missed ones listed.
+    """One document of the records' split as every configuration summarised it.
+
+    Facts are marked right, true but beside the point, or made up; missed ones are listed.
 
     `position` counts from the document on which the configurations differ most in facts stated.
     """
@@ -407,12 +409,12 @@ def samples(found: Sequence[tuple[Path, records.Record]], position: int = 0) -> 
     from asum_lib.corpora import texts
     from asum_lib.measure import summaries
 
-    by_name, corpus = {}, None
+    by_name, corpus, split = {}, None, None
     for path, record in found:
         name = name_of(record.cell)
         if record.status == "ok" and name not in by_name:
             by_name[name] = {sample["id"]: sample for sample in records.samples_of(record, path)}
-            corpus = record.cell["corpus"]
+            corpus, split = record.cell["corpus"], record.cell["split"]
     if not by_name or corpus not in texts.NAMES:
         return _nothing_yet()
     first = next(iter(by_name.values()))
@@ -422,7 +424,7 @@ def samples(found: Sequence[tuple[Path, records.Record]], position: int = 0) -> 
         return max(stated) - min(stated)
 
     identity = sorted(first, key=lambda identity: (-spread(identity), identity))[position]
-    loaded, lexicon = texts.load_texts(corpus, "test"), texts.lexicon(corpus)
+    loaded, lexicon = texts.load_texts(corpus, split), texts.lexicon(corpus)
     document, language = next(document for document in loaded.documents if document.id == identity), loaded.language
     lines = [("reference", document.reference)] + [(name, rows[identity]["summary"]) for name, rows in by_name.items()]
     shown = []

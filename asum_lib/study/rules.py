@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from asum_lib import files, papers
+from asum_lib import files, papers, reading
 from asum_lib.errors import InputError
 from asum_lib.study import records
 
@@ -42,10 +42,7 @@ def read(log: Path = LOG) -> list[Written]:
     """The log, oldest first; raises `InputError` naming the line that is not whole or whose hash is not its rule's."""
     found = []
     for number, line in enumerate(log.read_text(encoding="utf-8").splitlines() if log.is_file() else [], start=1):
-        try:
-            data = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{log.name}, line {number}: no JSON ({error})") from None
+        data = reading.json_of(line, f"{log.name}, line {number}")
         records.check_keys(f"{log.name}, line {number}", data, KEYS)
         if rule_sha(data["rule"]) != data["rule_sha"]:
             raise InputError(

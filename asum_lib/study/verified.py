@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from asum_lib import files
+from asum_lib import files, reading
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
 from asum_lib.study import all_tables, records
@@ -172,10 +172,7 @@ def read(results: Path = RESULTS) -> Verification | None:
     path = Path(results) / FILE
     if not path.is_file():
         return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+    data = reading.read_json(path)
     schema = data.get("schema", SCHEMA) if isinstance(data, dict) else SCHEMA
     if isinstance(schema, int) and schema < SCHEMA:
         raise InputError(f"{path}: written by an earlier version of asum verify (schema {schema}, this code reads {SCHEMA}): run asum verify again")

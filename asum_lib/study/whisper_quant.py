@@ -1,13 +1,12 @@
 """What `notebooks/whisper_quant.ipynb` calls: one row of the Whisper table, i.e. all configurations of one size."""
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
 from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
 from asum_lib.study.cells import EPOCHS, PAPER_RATE, make_row
-from asum_lib.study.execute import parameters_of
+from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.records import Record
 
 NOTEBOOK = "notebooks/whisper_quant.ipynb"
@@ -24,33 +23,29 @@ class Row:
     records: tuple[Record, ...]
 
 
+@checked
 def run(
     size: str = "medium",
     scale: str = "mini",
-    precisions: list = ("fp32", "int8", "int4"),
-    methods: list = ("none", "adalora", "full"),
-    rates: list = (PAPER_RATE,),
-    seeds: list = (0,),
+    precisions: list[str] = ("fp32", "int8", "int4"),
+    methods: list[str] = ("none", "adalora", "full"),
+    rates: list[str | int] = (PAPER_RATE,),
+    seeds: list[int] = (0,),
     epochs: int = EPOCHS,
     corpus: str = "",
     model: str = "",
     results_dir: str = "",
+    *,
+    notebook: str | None = NOTEBOOK,
 ) -> Row:
     """Measure (or read, where fresh) every cell of the row and return it; progress goes to stderr.
 
     `corpus` is the scale's own by default (howto, or LibriSpeech); `model` replaces the size's own checkpoint and names the
-    records; `results_dir` defaults to the study's own folder.
+    records; `results_dir` defaults to the study's own folder. `notebook` is the one that asks, None without one.
     """
-    return measure(dict(locals()), NOTEBOOK)
-
-
-def measure(given: dict, notebook: str | None = None) -> Row:
-    """`run` with its arguments as a dictionary, some or all; `notebook` is the one that asks, None without one."""
     from asum_lib.models.loading import note, source
     from asum_lib.study.run import run_cells
 
-    defaults = {name: parameter.default for name, parameter in inspect.signature(run).parameters.items()}
-    size, scale, precisions, methods, rates, seeds, epochs, corpus, model, results_dir = (defaults | given).values()
     name = Path(model).resolve().name if model else "whisper"
     if model and name in ("", "whisper"):
         raise InputError(f"model {model!r}: its name {name!r} would be taken for the study's own in the records: rename the folder")
@@ -77,5 +72,5 @@ def rescore(row: Row, position: int = 0) -> dict:
 
 
 def parameters(namespace: dict) -> dict:
-    """The notebook's parameters out of its `globals()`, see `execute.parameters_of`."""
-    return parameters_of(run, namespace)
+    """The notebook's parameters out of its `globals()`, see `parameters.of_notebook`."""
+    return of_notebook(run, namespace)

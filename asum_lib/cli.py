@@ -14,7 +14,7 @@ import threading
 from asum_lib.errors import InputError, choose
 
 FORMATS = ("md", "json")
-EVIDENCE = ("what", "expect", "difference", "lo", "hi", "p_holm", "outcome", "decides")
+EVIDENCE = ("what", "expect", "difference", "lo", "hi", "p_holm", "detectable", "outcome", "decides")
 
 
 class _Terminated(KeyboardInterrupt):

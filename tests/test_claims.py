@@ -108,7 +108,7 @@ def test_a5_reproduced_when_lower_at_every_size(study, tmp_path):
     first = claim["evidence"][0]
     assert first["what"] == "tiny: int8 + adalora at rate 1/40 minus int8 alone"
     assert (first["difference"], first["outcome"], first["decides"]) == (pytest.approx(-3), "holds", True)
-    assert first["p_holm"] == pytest.approx(5 * 2 / 2_000)
+    assert first["p_holm"] == 0  # every utterance of every seed says the same
     assert len(first["records"]) == 4
     assert [part["outcome"] for part in claim["evidence"] if not part["decides"]] == ["missing"] * 5
 

@@ -90,7 +90,7 @@ def test_a_line_without_noise_is_found_exactly():
     errors, of = falling(-0.5)
     found = talk_errors.line(errors, WORDS, of, np.ones(40))
     assert [found.slope.value, found.slope.lo, found.slope.hi] == pytest.approx([-0.5] * 3)
-    assert found.at_zero.value == pytest.approx(80) and found.slope.p == 2 / 2_000
+    assert found.at_zero.value == pytest.approx(80) and found.slope.p < 1e-9
 
 
 def test_a_flat_line_in_noise_is_a_tie():
@@ -138,14 +138,14 @@ def test_noise_alone_is_a_tie():
 def test_a_group_has_its_own_talks_in_both_sums():
     values, weights = np.array([[[1.0, 0.0, 3.0]]]), np.array([[[2.0, 2.0, 4.0]]])
     value, lo, hi = talk_errors.grouped(values, weights, np.array([[[True, False, True]]]))
-    assert value == pytest.approx(100 * 4 / 6) and lo == 50 and hi == 75
+    assert value == pytest.approx(100 * 4 / 6) and lo < 50 and hi > 75  # the values with one talk alone
     with pytest.raises(InputError, match="no talk"):
         talk_errors.grouped(values, weights, np.zeros((1, 1, 3), bool))
 
 
 def test_a_relation_of_times_is_that_of_their_sums():
-    """Twice as long on every talk: no draw gives anything else, however the talks differ."""
+    """Twice as long on every talk: nothing else comes of it, whichever talk is left out."""
     times = np.array([[1.0, 5.0, 2.0], [2.0, 1.0, 9.0]])
     assert talk_errors.relation(2 * times, times) == pytest.approx((2, 2, 2))
     value, lo, hi = talk_errors.relation([[1.0, 3.0]], [[2.0, 2.0]])
-    assert (value, lo, hi) == (1.0, 0.5, 1.5)
+    assert (value, lo, hi) == (1.0, pytest.approx(1 - 12.706 * 0.5, abs=1e-3), pytest.approx(1 + 12.706 * 0.5, abs=1e-3))

@@ -1,7 +1,7 @@
 """Is the apparatus right at scale paper? A published checkpoint must land on its published WER before its row counts.
 
 The rule, written before any run. The zero-shot fp32 cell of a size on LibriSpeech test-clean is *calibrated* if the interval
-[lo, hi] of its measured WER (corpus bootstrap over utterances, 95 %) meets the published value widened by half a unit of its
+[lo, hi] of its measured WER (over speakers, or utterances where they are too few, 95 %) meets the published value widened by half a unit of its
 last digit: lo - h <= published <= hi + h, where h is 0.05 for a published 2.7. Where it does not, the state is *off*. Only a
 measurement of the whole of test-clean (2,620 utterances) counts, scored with Whisper's English normaliser (`whisper-en`), of
 the pinned revisions of the checkpoint and of the corpus, without any training; anything else is *not measured*. A size whose

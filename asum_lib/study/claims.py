@@ -1,7 +1,8 @@
 """Verdicts on the papers' claims, computed from records by rules that are data in the papers' YAML files.
 
 A rule names parts: comparisons of cells with the direction that the claim expects. Each part is a difference of WER in
-points, by bootstrap paired over utterances and crossed with seeds; all deciding parts of a claim share one Holm correction,
+points, paired over voices or speakers, with the variance of seeds (see `asum_lib.measure.stats`). Metrics of the same texts
+are one part, and have to agree (`verdicts.agreed`). All deciding parts of a claim share one Holm correction,
 and significant means corrected p < 0.05. A part **holds** if it is significantly on the expected side (a part that expects
 "not above" holds unless it is significantly above 0), **contradicts** if it is significantly on the other side, and is a
 **tie** otherwise. It is **missing** unless every planned seed of its cells was measured (and, for curves, the epochs that the
@@ -35,7 +36,7 @@ from asum_lib.paths import RESULTS
 from asum_lib.study import memory_claims, own_claims, records, rules, tables, talk_claims, text_claims, text_tables
 from asum_lib.study.cells import SCALES
 from asum_lib.study.tables import Row
-from asum_lib.study.verdicts import EXPECTATIONS, Part, corrected, decide, evidence
+from asum_lib.study.verdicts import EXPECTATIONS, Part, decide, family_evidence
 
 FindRow = Callable[[str, dict], Row]  # (size, {precision, method, rate}) -> the row of the table
 
@@ -46,10 +47,10 @@ def judge(scale: str = "mini", results=RESULTS, file=None, only: str | None = No
 
     The claims are those of the papers, or those of `file` (see `own_claims`); `only` is the id of one of them. `evidence` lists {what,
     expect, difference, lo, hi, p_holm, outcome, decides, unit, records}; `unit` is that of the
-    metric, such as "points of WER" or "percentage points of summaries". `rule_standing` says
-    whether the rule was written before its records, or its verdict `foreseen` by arithmetic (see `rules`),
-    `earlier_rules` lists {rule_sha, written_at, rule_text, verdict} of what the claim was judged by before, each judged
-    on today's records; its verdict is None where it can no longer be evaluated.
+    metric, such as "points of WER" or "percentage points of summaries". `rule_standing` says whether the
+    rule was written before its records, or its verdict `foreseen` by arithmetic (see `rules`),
+    `earlier_rules` lists {rule_sha, written_at, rule_text, verdict} of what the claim was judged by before,
+    each judged on today's records; its verdict is None where it can no longer be evaluated.
     """
     choose("scale", scale, SCALES)
     results = Path(results)
@@ -151,6 +152,7 @@ def largest_step(rule: dict, stated: dict, find: FindRow) -> list[Part]:
 
 KINDS = {"comparisons": comparisons, "early_epochs": early_epochs, "largest_step": largest_step}
 BOTH = "comparisons_of_both"
+WER = "points of WER"
 
 
 def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[Row]]) -> tuple[str, str, list[dict]]:
@@ -181,10 +183,10 @@ def _judge_one(claim: dict, scale: str, results: Path, gathered: dict[str, list[
     find = partial(_find, found, f"rule of {claim['id']}", table)
     make_parts = KINDS[rule["kind"]]
     deciding = make_parts(rule, rule["deciding"], find)
-    verdict, reason, p_holm = decide(deciding, rule["equivalent_within_points"])
-    shown = [evidence(part, p, True, results) for part, p in zip(deciding, p_holm, strict=True)]
+    verdict, reason, _ = decide(deciding, rule["equivalent_within_points"])
+    shown = family_evidence(deciding, True, results, [WER] * len(deciding))
     also = make_parts(rule, rule["also"], partial(find, must_be_planned=False)) if "also" in rule else []
-    shown += [evidence(part, p, False, results) for part, p in zip(also, corrected(also), strict=True)]
+    shown += family_evidence(also, False, results, [WER] * len(also))
     caveats = {row.cell["size"]: tables.caveat(row, scale, results) for part in deciding for row in part.rows if row.measured}
     if doubtful := sorted(size for size, caveat in caveats.items() if caveat):
         return "inconclusive", f"{reason}; but the apparatus is not calibrated for {', '.join(doubtful)}", shown
@@ -200,17 +202,20 @@ def _judge_both(claim: dict, scale: str, results: Path, gathered: dict[str, list
         speech, text = sides["speech"], sides["text"]
         rows = _gathered(speech["table"], scale, results, gathered)
         find = partial(_find, rows, f"rule of {claim['id']}", speech["table"], must_be_planned=must_be_planned)
-        heard = [(part, "points of WER") for part in comparisons(speech, speech["pairs"], find)]
+        heard = [(part, WER) for part in comparisons(speech, speech["pairs"], find)]
         return heard + [(part, text_claims.UNIT) for part in text_claims.comparisons(text, text["pairs"], text_rows, scale)]
 
     planned = scale == "mini"  # the grids of scale paper have not all of it: there it shows as missing
     deciding, beside = parts(rule["deciding"], planned), parts(rule["also"], must_be_planned=False)
     if not any(part.difference for part, _ in deciding):
         return "not testable", f"nothing that it compares is measured at scale {scale} yet", []
-    verdict, reason, p_holm = decide([part for part, _ in deciding], rule["equivalent_within_points"])
-    shown = [evidence(part, p, True, results, unit) for (part, unit), p in zip(deciding, p_holm, strict=True)]
-    p_beside = corrected([part for part, _ in beside])
-    return verdict, reason, shown + [evidence(part, p, False, results, unit) for (part, unit), p in zip(beside, p_beside, strict=True)]
+    verdict, reason, _ = decide([part for part, _ in deciding], rule["equivalent_within_points"])
+    shown = []
+    for family, decides in ((deciding, True), (beside, False)):
+        if family:
+            parts, of = zip(*family, strict=True)
+            shown += family_evidence(parts, decides, results, of)
+    return verdict, reason, shown
 
 
 def _gathered(table: str, scale: str, results: Path, known: dict[str, list[Row]]) -> list[Row]:
@@ -246,7 +251,8 @@ def _change_part(what: str, expect: str, sides: list[tuple[float, Row]], epochs:
     if not all(row.complete and tables.has_samples(row, "dev", [0, *epochs]) for row in rows):
         return Part(what, expect, None, rows)
     _, words = tables.check_comparable(rows, "dev", [0, *epochs])
-    return Part(what, expect, stats.contrast([(weight, _early_change(row, epochs)) for weight, row in sides], words), rows)
+    clusters = tables.units_of(rows[0].measured, "dev").clusters
+    return Part(what, expect, stats.contrast([(weight, _early_change(row, epochs)) for weight, row in sides], words, clusters), rows)
 
 
 def _early_change(row: Row, epochs: list[int]) -> np.ndarray:

@@ -6,7 +6,7 @@ its grid was run (the rates 1 and 1/40 on the target were known from `whisper_we
 
 - a rate is best for a size and method if its test WER is the lowest of the five; others tie with it by Holm within these five;
 - it harms if test WER is above that of the same model before training, and forgets if dev WER on the source after the last
-  epoch is above that before the first, each by bootstrap paired over utterances, Holm-corrected within size and method;
+  epoch is above that before the first, each paired over voices, Holm-corrected within size and method;
 - larger models forget more if that change on the source is larger for large than for tiny, at the same rate and method.
 
 Holm's correction is of five rates, so nothing is marked or concluded for a size and method before all five are measured (`family`).
@@ -115,7 +115,7 @@ def change(row: tables.Row, split: str, epoch: int | None = None) -> stats.Diffe
     last = epoch if epoch is not None else _last(row)
     _, words = tables.check_comparable([row], split, [0, last])
     after, before = (tables.pooled_counts(row.measured, split, number)[1] for number in (last, 0))
-    return stats.contrast([(1, after - before)], words)
+    return stats.contrast([(1, after - before)], words, tables.units_of(row.measured, split).clusters)
 
 
 def measured(size: str, method: str, results=RESULTS) -> dict[str, tables.Row]:
@@ -138,7 +138,7 @@ def marks(there: dict[str, tables.Row]) -> dict[str, str]:
     """{rate: best, tie or worse} of a family, by test WER; empty for an empty one."""
     if not there:
         return {}
-    value = {rate: stats.ratio_interval(*tables.pooled_counts(row.measured)[1:])[0] for rate, row in there.items()}
+    value = {rate: _wer(row) for rate, row in there.items()}
     best = min(value, key=value.get)
     p_holm = corrected({rate: tables.difference(row, there[best]) for rate, row in there.items() if rate != best})
     return {rate: "best" if rate == best else "tie" if p_holm[rate][1] >= 1 - stats.LEVEL else "worse" for rate in there}
@@ -231,7 +231,7 @@ def _at_end(sides: list[tuple[float, tables.Row, bool]]) -> stats.Difference:
     for weight, row, from_start in sides:
         _, errors, _ = tables.pooled_counts(row.measured, "source", _last(row))
         weighted.append((weight, errors - tables.pooled_counts(row.measured, "source", 0)[1] if from_start else errors))
-    return stats.contrast(weighted, words)
+    return stats.contrast(weighted, words, tables.units_of(sides[0][1].measured, "source").clusters)
 
 
 def _last(row: tables.Row) -> int:
@@ -239,7 +239,7 @@ def _last(row: tables.Row) -> int:
 
 
 def _wer(row: tables.Row, split: str = "test", epoch: int | None = None) -> float:
-    return stats.ratio_interval(*tables.pooled_counts(row.measured, split, epoch)[1:])[0]
+    return tables.interval(row.measured, split, epoch)[0]
 
 
 def rows(table: str = LEARNING_RATES, scale: str = "mini", results=RESULTS) -> list[dict]:
@@ -258,8 +258,7 @@ def rows(table: str = LEARNING_RATES, scale: str = "mini", results=RESULTS) -> l
         nothing = {"paper": None, "paper_status": None, "paper_source": None}
         value = lo = hi = n = None
         if there:
-            ids, errors, words = tables.pooled_counts(there)
-            (value, lo, hi), n = stats.ratio_interval(errors, words), len(ids)
+            (value, lo, hi), n = tables.interval(there), len(tables.pooled_counts(there)[0])
         found.append({**common, "metric": "wer_pct", "value": value, "lo": lo, "hi": hi, "unit": "%", "n": n, **nothing})
         forgot = change(row, "source") if there else None
         n = len(tables.pooled_counts(there, "source", 0)[0]) if there else None

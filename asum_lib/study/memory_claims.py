@@ -143,5 +143,7 @@ def _evidence(part: Part) -> dict:
         "outcome": outcome,
         "decides": part.decides,
         "unit": part.unit,
+        "detectable": None,
+        "metrics": {},
         "records": list(part.records),
     }

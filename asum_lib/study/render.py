@@ -71,7 +71,7 @@ def main_table(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     keys = [key for key in keys if any((size, *key) in found for size in sizes)]
     head = "".join(f"<th>{configuration_name({'precision': p, 'method': m, 'rate': r})}</th>" for p, m, r in keys)
     body = "".join(f"<tr><th>{size}</th>{''.join(_main_cell(found.get((size, *key))) for key in keys)}</tr>" for size in sizes)
-    caption = "WER in per cent with 95 % interval. ★ lowest of its row; = a tie with it (paired bootstrap, Holm-corrected within the row)."
+    caption = "WER in per cent with 95 % interval over voices and seeds. ★ lowest of its row; = a tie with it (paired, Holm-corrected within the row)."
     if any(found.get((size, *key), {}).get("paper_status") for size in sizes for key in keys):
         caption += " In italics the paper's figure: s from a secondary source, d derived from one; ? not in the sources at hand."
     style = 'class="table asum-main"'
@@ -174,16 +174,13 @@ def row_table(row) -> object:
     """The cells of one measured row (`whisper_quant.Row`), seeds pooled."""
     from IPython.display import HTML
 
-    from asum_lib.measure.stats import ratio_interval
-
     lines = []
     for group in _by_configuration(row):
         cell, metrics = group[0][1].cell, [record.metrics.get("wer_pct") for _, record in group]
         if None in metrics:
             wer = html.escape("; ".join(record.reason for _, record in group if record.reason))
         else:
-            _, errors, words = tables.pooled_counts(group)
-            value, lo, hi = ratio_interval(errors, words)
+            value, lo, hi = tables.interval(group)
             wer = f"{value:.1f} ({lo:.1f} to {hi:.1f})"
         first = group[0][1]
         kept = first.params["kept_rank_mean"]

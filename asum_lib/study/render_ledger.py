@@ -70,17 +70,39 @@ def _evidence(claim: dict) -> str:
         else:
             difference = f"{_signed(part['difference'])} ({_signed(part['lo'])} to {_signed(part['hi'])})"
             difference += f" {html.escape(part['unit'])}" if units else ""
-        p = "" if part["p_holm"] is None else f"{part['p_holm']:.3f}"
+        p = "" if part["p_holm"] is None else _p(part["p_holm"])
         links = " ".join(_link(path, str(number)) for number, path in enumerate(part["records"], start=1))
         role = "deciding" if part["decides"] else "beside"
         expected = {"within": "near 0"}.get(part["expect"], f"{part['expect']} 0") if part["expect"] in claims.EXPECTATIONS else part["expect"]
-        fields = [html.escape(part["what"]), expected, difference, p, part["outcome"], role, links]
+        fields = [html.escape(part["what"]) + _by_metric(part), expected, difference, p, _outcome(part), role, links]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     titles = ("comparison", "the claim expects", f"{html.escape(title)} (95 % interval)", "p (Holm)", "outcome", "role", "records")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     body = f'<div class="asum-scroll" tabindex="0"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
     said = f"<p>{_badge(claim['verdict'], VERDICT_COLOURS)} {html.escape(claim['reason'] or '')}</p>{rule_note(claim)}"
     return f"{said}<details><summary>The comparisons ({len(claim['evidence'])})</summary>{body}</details>" if lines else said
+
+
+def _p(value: float) -> str:
+    """A p-value with three digits, and never as 0."""
+    return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
+
+
+def _outcome(part: dict) -> str:
+    """`tie; could have seen 1.8`: what a comparison showed, and where it shows nothing, what it could have shown."""
+    if part["outcome"] != "tie":
+        return part["outcome"]
+    seen = part.get("detectable")
+    return "tie; nothing differs" if seen is None else f"tie; could have seen {seen:.1f}"
+
+
+def _by_metric(part: dict) -> str:
+    """The difference by each of the metrics that have to agree; nothing where there is one."""
+    metrics = part.get("metrics") or {}
+    if len(metrics) < 2:
+        return ""
+    said = ", ".join(f"{name} {_signed(one['difference'])}" for name, one in metrics.items())
+    return f"<br><small>one comparison: {html.escape(said)}; shown is the weakest</small>"
 
 
 def rule_note(claim: dict) -> str:

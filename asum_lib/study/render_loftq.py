@@ -86,7 +86,7 @@ def _table(above: str, titles: Sequence[str], lines: list[list[str]], caption: s
 def _wer(row: Row | None) -> str:
     if row is None or not row.measured:
         return _missing(row)
-    return _value(row, *tables.stats.ratio_interval(*tables.pooled_counts(row.measured)[1:]))
+    return _value(row, *tables.interval(row.measured))
 
 
 def _rouge(row: Row | None, metric: str) -> str:
@@ -114,14 +114,17 @@ def _difference(lora: Row | None, loftq: Row | None, metric: str, evidence: list
     for part in evidence:
         if {Path(record).name for record in part["records"]} == names and part["difference"] is not None and _is_of(part, metric, loftq):
             tie = " =" if part["outcome"] == "tie" else ""
+            one = part["metrics"].get(metric, part)
             p = f"p {part['p_holm']:.3f}"
-            return f"{_signed(part['difference'])}{tie}<br><small>{_signed(part['lo'])} to {_signed(part['hi'])}; {p}</small>"
+            return f"{_signed(one['difference'])}{tie}<br><small>{_signed(one['lo'])} to {_signed(one['hi'])}; {p}</small>"
     return ""
 
 
 def _is_of(part: dict, metric: str, row: Row) -> bool:
     """Records of one name lie in the tables of several corpora, and a record has several metrics."""
-    return part["what"].startswith(f"{row.cell['model']} on {row.cell['corpus']}, {metric}:" if metric else f"{row.cell['size']}:")
+    if not metric:
+        return part["what"].startswith(f"{row.cell['size']}:")
+    return metric in part["metrics"] and part["what"].startswith(f"{row.cell['model']} on {row.cell['corpus']}, ")
 
 
 def _evidence(results: Path) -> list[dict]:

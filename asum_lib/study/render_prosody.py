@@ -33,7 +33,7 @@ def main_table(results: Path = RESULTS) -> object:
         fields = [_value(row, "step_right", results)]
         if row.measured:
             of, over = text_tables.values(row, "step_right")[1:]
-            one = stats.contrast([(1, of), (-1, np.full((1, len(over)), CHANCE_PCT / 100))], over)
+            one = stats.contrast([(1, of), (-1, np.full((1, len(over)), CHANCE_PCT / 100))], over, text_tables.clusters(row))
             fields.append(f"{_interval(one)}{' =' if one.tie else ''}")
         else:
             fields.append("")

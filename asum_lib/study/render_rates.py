@@ -59,7 +59,7 @@ def wer_table(method: str, results: Path = RESULTS) -> object:
         lines.append([size, _value(before, results) if before.measured else "missing", *shown, _seeds(whole or there)])
     caption = (
         f"WER on the target's test set in per cent with 95 % interval, {NAMES[method]}. ★ lowest of its size; = a tie with it; ▲ above the model "
-        "before training (paired bootstrap, Holm-corrected within the size). A size of which a rate is missing has no marks."
+        "before training (paired, Holm-corrected within the size). A size of which a rate is missing has no marks."
     )
     return _table(["size", "before", *(f"rate {rate}" for rate in RATES), "seeds"], lines, caption)
 
@@ -84,7 +84,7 @@ def forgetting_table(method: str, results: Path = RESULTS) -> object:
         lines.append([size, before, *shown, _seeds(whole or there)])
     caption = (
         f"Change of WER on the source's dev set in points with 95 % interval, {NAMES[method]}. ▲ forgets, ▼ improves; no mark: a tie with no "
-        "change (paired bootstrap, Holm-corrected within the size). Below it, how many utterances have more and fewer errors than before, all "
+        "change (paired, Holm-corrected within the size). Below it, how many utterances have more and fewer errors than before, all "
         "seeds together. A size of which a rate is missing has no marks."
     )
     return _table(["size", "before, %", *(f"rate {rate}" for rate in RATES), "seeds"], lines, caption)
@@ -305,8 +305,7 @@ def _mean(row: tables.Row, value) -> float:
 
 
 def _value(row: tables.Row, results: Path) -> str:
-    _, errors, words = tables.pooled_counts(row.measured)
-    value, lo, hi = stats.ratio_interval(errors, words)
+    value, lo, hi = tables.interval(row.measured)
     return f"{_link(_path(row, results), f'{value:.1f}')}<br><small>{lo:.1f} to {hi:.1f}</small>"
 
 

@@ -41,7 +41,7 @@ def meetings_table(results: Path = RESULTS) -> object:
         values = [_value(one) for one in shown.values()]
         lines.append([html.escape(name), html.escape(told), *values, shown["rouge1"]["n"] or "", html.escape(row.status)])
     titles = ("system", "told of the reference", *(METRIC_NAMES[metric] for metric in METRICS[:3]), "words", "meetings", "status")
-    return _html(_table(titles, lines, "95 % intervals over meetings, by bootstrap. Nothing is trained and nothing is drawn, so there is no seed."))
+    return _html(_table(titles, lines, "95 % intervals over meetings. Nothing is trained and nothing is drawn, so there is no seed."))
 
 
 def meetings_findings(results: Path = RESULTS) -> object:

@@ -88,7 +88,7 @@ def _lines(results: Path) -> dict[tuple[str, str], tuple[talk_errors.Line, list[
             continue
         errors, words = _wer_arrays(rows[0], chosen)
         for metric in BOTH:
-            lines[name, metric] = talk_errors.line(errors, words, *_arrays([rows[0], *chosen], metric)), chosen
+            lines[name, metric] = talk_errors.line(errors, words, *_arrays([rows[0], *chosen], metric), text_tables.clusters(rows[0])), chosen
     return lines
 
 
@@ -138,8 +138,8 @@ def wer_table(results: Path = RESULTS) -> object:
         return _nothing_yet()
     titles = ["transcripts", "score", "points for a point of WER", "at WER 0", "WER, %", "cells", "talks", "seeds"]
     caption = (
-        "Straight lines by least squares through the cells, the upper bound at WER 0 among them. 95 % intervals by bootstrap: each draw has one set "
-        "of talks and of seeds for all cells."
+        "Straight lines by least squares through the cells, the upper bound at WER 0 among them. 95 % intervals by leaving out "
+        "each voice, and each seed, of all cells at once."
     )
     if left_out:
         caption += (
@@ -218,11 +218,11 @@ def groups_table(results: Path = RESULTS) -> object:
             for of, over in scores:
                 weights = np.broadcast_to(over, mask.shape)
                 for values in (of[1:], of[1:] - of[:1]):
-                    fields.append(_values(talk_errors.grouped(values, weights, mask)) if mask.any() else "none")
+                    fields.append(_values(talk_errors.grouped(values, weights, mask, text_tables.clusters(rows[0]))) if mask.any() else "none")
             lines.append([name, GROUP_NAMES[kind], f"{int(mask.sum()):,}", *fields, len(group), _count(rows[0])])
     titles = [part for metric in BOTH for part in (METRIC_NAMES[metric], "minus the upper bound's on the same talks, points")]
     caption = (
-        "95 % intervals over talks, crossed with seeds. A talk counts once a cell and seed. The groups are not the same talks: one that is heard "
+        "95 % intervals over voices and seeds. A talk counts once a cell and seed. The groups are not the same talks: one that is heard "
         "without an error may be easier to summarise too, so look at the differences."
     )
     return _table(["transcripts", "the talk has", "summaries", *titles, "cells", "seeds"], lines, caption)
@@ -239,7 +239,7 @@ def costs_table(results: Path = RESULTS) -> object:
     titles = ["transcripts", "change of", "an error on a fact", "an error beside the facts", "cells", "seeds"]
     caption = (
         "Least squares over the talks within each cell: summary of the transcript minus summary of what was said, by the same text model. "
-        "95 % intervals by bootstrap over talks, crossed with seeds. Below 0 the error costs."
+        "95 % intervals over voices and seeds. Below 0 the error costs."
     )
     return _table(titles, lines, caption)
 
@@ -257,7 +257,7 @@ def _costs(results: Path) -> dict[tuple[str, str], tuple[list[Difference], list[
             of, _ = _arrays([rows[0], *group], metric)
             change = 100 * (of[1:] - of[:1])
             try:
-                found[name, metric] = talk_errors.slopes(causes, change), group, _count(rows[0])
+                found[name, metric] = talk_errors.slopes(causes, change, text_tables.clusters(rows[0])), group, _count(rows[0])
             except InputError:  # no talk has an error, or all have as many
                 continue
     return found
@@ -281,15 +281,18 @@ def survival_table(results: Path = RESULTS) -> object:
             phrases = _phrases(CORPUS)
             kept["heard"] = [[talk_errors.heard_facts(sample["heard"], phrases[sample["id"]]) for sample in of_seed] for of_seed in samples]
     wanted = [{(fact.kind, fact.value) for fact in _scripts(CORPUS)[identity].facts if fact.key} for identity in ids]
+    voices = text_tables.clusters(next(iter(there.values())))
     lines = []
     for kind in talk_errors.KINDS:
         shown = {system: talk_errors.survival(written, wanted, kind) for system, written in kept.items()}
         fields = [
-            _values(stats.ratio_interval(*shown[system])) if system in shown else _absent(main["cascade" if system == "heard" else system])
+            _values(stats.ratio_interval(*shown[system], voices, 100.0))
+            if system in shown
+            else _absent(main["cascade" if system == "heard" else system])
             for system in ("reference", "heard", "cascade", "e2e")
         ]
         if "cascade" in shown and "e2e" in shown:
-            one = stats.contrast([(1, shown["e2e"][0]), (-1, shown["cascade"][0])], shown["e2e"][1])
+            one = stats.contrast([(1, shown["e2e"][0]), (-1, shown["cascade"][0])], shown["e2e"][1], voices)
             fields.append(f"{_interval(one)}{' =' if one.tie else ''}")
         else:
             fields.append("")
@@ -297,7 +300,7 @@ def survival_table(results: Path = RESULTS) -> object:
     titles = ["fact", "there are", "stated by the upper bound, %", "heard by the cascade, %", "stated by the cascade, %", "stated end-to-end, %"]
     seeds = ", ".join(f"{_short(system)} {_count(row)}" for system, row in there.items())
     caption = (
-        f"Facts of the reference summaries of {len(ids)} talks; 95 % intervals over talks and seeds ({seeds}). Heard: the transcript has the whole "
+        f"Facts of the reference summaries of {len(ids)} talks; 95 % intervals over voices and seeds ({seeds}). Heard: the transcript has the whole "
         "phrase once at least, of a sentiment the whole last sentence. = the interval holds 0; not corrected."
     )
     return _table([*titles, "end-to-end minus cascade"], lines, caption)

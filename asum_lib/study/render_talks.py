@@ -117,7 +117,7 @@ def main_table(results: Path = RESULTS) -> object:
     head = "".join(f"<th>{title}</th>" for title in ("", *_head(SHOWN), "weights, MB", "trained", "talks", "seeds"))
     caption = (
         "95 % intervals over talks and seeds. ★ highest of the systems that hear a recording; = a tie with it; ° a tie with the upper bound "
-        "(paired bootstrap, Holm-corrected within the column). A figure leads to the first of its records. Weights: of all models of a system, "
+        "(paired, Holm-corrected within the column). A figure leads to the first of its records. Weights: of all models of a system, "
         "quantisation state and adapters included. Trained: numbers that training has added to the checkpoints."
     )
     return _html(
@@ -224,15 +224,16 @@ def cost_table(results: Path = RESULTS) -> object:
     lines = []
     for name, title in COSTS.items():
         (_, a, over), (_, b, _) = (text_tables.values(row, f"{system}_{name}") for system in ("e2e", "cascade"))
-        change = stats.contrast([(1, a - b)], over)
-        ratio = talk_errors.relation(a, b)
-        fields = [_thousandth(stats.ratio_interval(a, over)), _thousandth(stats.ratio_interval(b, over))]
+        voices = text_tables.clusters(row)
+        change = stats.contrast([(1, a - b)], over, voices)
+        ratio = talk_errors.relation(a, b, voices)
+        fields = [_thousandth(stats.ratio_interval(of, over, voices)) for of in (a, b)]
         lines.append([title, *fields, _thousandth((change.value, change.lo, change.hi), "+"), _thousandth([1e3 * one for one in ratio])])
     record, shown = row.measured[0][1], talk_tables.as_object(row, "e2e_ms", Path(results))
     links = ", ".join(_link(path, "s" + path.removesuffix(".json").rsplit("-s", 1)[1]) for path in shown["records"])
     caption = (
-        f"{shown['n']} talks, seeds: {_seeds(row)}. 95 % intervals over talks, crossed with seeds, both systems drawn together; where there is none, "
-        f"every draw gives the same. The highest memory of a seed is the median of {record.config.get('peak_runs', 1)} processes. "
+        f"{shown['n']} talks, seeds: {_seeds(row)}. 95 % intervals over voices and seeds of both systems together; where there is none, "
+        f"all give the same. The highest memory of a seed is the median of {record.config.get('peak_runs', 1)} processes. "
         f"{html.escape(str(record.provenance['cpu']))}, {html.escape(str(record.provenance['threads']))} thread. Records: {links}."
     )
     return _table(["", "end-to-end", "cascade", "end-to-end minus cascade", "end-to-end over cascade"], lines, caption)
@@ -252,7 +253,7 @@ def cost_findings(results: Path = RESULTS) -> object:
     said = []
     for name, what in (("ms", "time a talk"), ("weights_kb", "bytes of weights")):
         (_, a, _), (_, b, _) = (text_tables.values(row, f"{system}_{name}") for system in ("e2e", "cascade"))
-        value, lo, hi = talk_errors.relation(a, b)
+        value, lo, hi = talk_errors.relation(a, b, text_tables.clusters(row))
         where = "less than" if hi < 1 else "more than" if lo > 1 else "not told from"
         interval = "" if f"{lo:.2f}" == f"{hi:.2f}" else f" ({lo:.2f} to {hi:.2f})"
         said.append(f"{value:.2f} times the cascade's {what}{interval}, {where} its own")

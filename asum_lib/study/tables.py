@@ -20,6 +20,7 @@ from asum_lib.measure.wer import compare_signatures
 from asum_lib.paths import RESULTS
 from asum_lib.study import calibration, records
 from asum_lib.study.cells import MEMORY, PAPER_CONFIGURATIONS, PAPER_RATE, SCALES, SIZES, Cell, make_cell
+from asum_lib.study.units import Units, units
 
 METRIC = "wer_pct"
 SEEDS = (0, 1, 2)
@@ -161,6 +162,18 @@ def pooled_counts(found: Sequence[tuple[Path, records.Record]], split: str = "te
     return ids, np.stack([errors for _, errors, _ in by_seed]), words
 
 
+def units_of(found: Sequence[tuple[Path, records.Record]], split: str = "test") -> Units:
+    """What the items of one cell's records vary with, in the order of their ids."""
+    path, record = found[0]
+    return _all_units(path, record.samples["sha256"], record.cell["corpus"])[split]
+
+
+def interval(found: Sequence[tuple[Path, records.Record]], split: str = "test", epoch: int | None = None) -> tuple[float, float, float]:
+    """(WER in per cent, lo, hi) of the records of one cell, over its voices or speakers and its seeds."""
+    _, errors, words = pooled_counts(found, split, epoch)
+    return stats.ratio_interval(errors, words, units_of(found, split).clusters)
+
+
 def difference(a: Row, b: Row) -> stats.Difference:
     """Test WER of `a` minus that of `b` in points, paired by utterance; raises `InputError` where they cannot be compared."""
     return contrast([(1, a), (-1, b)])
@@ -169,7 +182,8 @@ def difference(a: Row, b: Row) -> stats.Difference:
 def contrast(sides: Sequence[tuple[float, Row]]) -> stats.Difference:
     """The weighted sum of the rows' test WER in points, on the same utterances."""
     _, words = check_comparable([row for _, row in sides])
-    return stats.contrast([(weight, pooled_counts(row.measured)[1]) for weight, row in sides], words)
+    clusters = units_of(sides[0][1].measured).clusters
+    return stats.contrast([(weight, pooled_counts(row.measured)[1]) for weight, row in sides], words, clusters)
 
 
 def check_comparable(compared: Sequence[Row], split: str = "test", epochs: Sequence[int | None] = (None,)) -> tuple[tuple[str, ...], np.ndarray]:
@@ -187,7 +201,7 @@ def mark_ties(table: str, scale: str = "mini", results=RESULTS, configurations=N
     """`rows` of the planned grid, each with `best_of_size` and `tie_with_best`: is its difference to the lowest WER of its size a tie?
 
     Among `configurations` (triples as in `GRIDS`; the paper's six by default) and at one size, each cell is held against the
-    lowest one by paired bootstrap, Holm-corrected within the size. Both keys are None for other cells.
+    lowest one, paired, Holm-corrected within the size. Both keys are None for other cells.
     """
     wanted = {(p, m, None if m == "none" else r) for p, m, r in (configurations or _PAPER)}
     gathered = planned_rows(table, scale, results)
@@ -240,9 +254,8 @@ def _as_object(table: str, row: Row, results: Path) -> dict:
     measured = row.measured
     value = lo = hi = signature = n = None
     if measured:
-        ids, errors, words = pooled_counts(measured)
-        value, lo, hi = stats.ratio_interval(errors, words)
-        signature, n = measured[0][1].metrics[METRIC].signature, len(ids)
+        value, lo, hi = interval(measured)
+        signature, n = measured[0][1].metrics[METRIC].signature, len(pooled_counts(measured)[0])
     known = papers.value("derkach2024", table, **{key: row.cell[key] for key in ("size", "precision", "method")})
     if known is None or row.cell["rate"] not in (None, PAPER_RATE):
         known = {"value": None, "status": None, "source": None}
@@ -293,6 +306,15 @@ def _all_counts(path: Path, sha256: str) -> dict:
             raise InputError(f"{path}: an id occurs twice in the samples of {key[0]}")
         result[key] = (ids, np.array(errors, dtype=float), np.array(words, dtype=float))
     return result
+
+
+@lru_cache(maxsize=2_000)
+def _all_units(path: Path, sha256: str, corpus: str) -> dict[str, Units]:
+    """{split: units} of a record's samples, items in the order of their ids; those of one epoch stand for all."""
+    by_split: dict[str, dict] = {}
+    for sample in records.read_samples(path):
+        by_split.setdefault(sample["split"], {})[sample["id"]] = sample
+    return {split: units(corpus, split, [of[identity] for identity in sorted(of)]) for split, of in by_split.items()}
 
 
 def _check_same_items(path, other_path, ids, other_ids, words, other_words) -> None:

@@ -11,7 +11,7 @@ from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.study import talk_tables, text_tables
 from asum_lib.study.tables import Row
-from asum_lib.study.verdicts import EXPECTATIONS, Part, corrected, decide, evidence
+from asum_lib.study.verdicts import EXPECTATIONS, Part, decide, family_evidence
 
 KINDS = ("talk_contrasts",)
 
@@ -22,14 +22,9 @@ def judge(rule: dict, scale: str, results: Path) -> tuple[str, str, list[dict]]:
     if not any(row.measured for rows in found.values() for row in rows):
         return "not testable", f"no record of {', '.join(rule['tables'])} at scale {scale} yet", []
     deciding, beside = ([_part(stated, found) for stated in rule.get(name, [])] for name in ("deciding", "also"))
-    verdict, reason, p_holm = decide(deciding, rule["equivalent_within_points"])
-    units = [_unit(stated) for name in ("deciding", "also") for stated in rule.get(name, [])]
-    p_beside = corrected(beside)
-    pairs = [
-        *((part, p, True) for part, p in zip(deciding, p_holm, strict=True)),
-        *((part, p, False) for part, p in zip(beside, p_beside, strict=True)),
-    ]
-    return verdict, reason, [evidence(part, p, decides, results, unit) for (part, p, decides), unit in zip(pairs, units, strict=True)]
+    verdict, reason, _ = decide(deciding, rule["equivalent_within_points"])
+    shown = family_evidence(deciding, True, results, [_unit(stated) for stated in rule["deciding"]])
+    return verdict, reason, shown + family_evidence(beside, False, results, [_unit(stated) for stated in rule.get("also", [])])
 
 
 def _unit(stated: dict) -> str:
@@ -64,4 +59,4 @@ def _contrast(sides: Sequence[tuple[float, Row, str]], minus: float) -> stats.Di
     if len(sides) > 1 and len({id(row) for _, row, _ in sides}) == 1:
         weighted = [(1.0, sum(weight * of for weight, of in weighted))]
     constant = [(-1.0, (minus / 100 * over)[None])] if minus else []
-    return stats.contrast([*weighted, *constant], over)
+    return stats.contrast([*weighted, *constant], over, text_tables.clusters(sides[0][1]))

@@ -1,7 +1,8 @@
 """What errors of hearing cost a summary: word errors placed on facts or beside them, lines through cells, facts that survive.
 
-The cells of a cascade share their talks, and a seed number means the same text model in all of them. So a draw of the bootstrap has one
-set of talks and one set of seeds for all cells at once. The arrays are [cells, seeds, talks]. How all this is shown is for `render_talks`.
+The cells of a cascade share their talks, and a seed number means the same text model in all of them. So
+intervals come from leaving out one talk (or one voice with all its talks), or one seed, of all cells at
+once. The arrays are [cells, seeds, talks]. How all this is shown is for `render_talks`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from asum_lib.corpora.talks import Script
 from asum_lib.errors import InputError
-from asum_lib.measure.stats import DRAWS, RANDOM_SEED, Difference, _item_counts, _percentiles
+from asum_lib.measure.stats import Difference, jackknife
 from asum_lib.measure.wer import normalizer
 from asum_lib.study.talk_run import NORMALIZER
 
@@ -91,77 +92,88 @@ def survival(written: Sequence[Sequence[set]], wanted: Sequence[set], kind: str)
     return np.array(kept, dtype=float), np.array([len(facts) for facts in there], dtype=float)
 
 
-def line(errors: np.ndarray, words: np.ndarray, of: np.ndarray, over: np.ndarray) -> Line:
+def line(errors: np.ndarray, words: np.ndarray, of: np.ndarray, over: np.ndarray, clusters: Sequence[str] | None = None) -> Line:
     """The straight line by least squares of a metric (100 x `of` over `over`) over WER (100 x `errors` over `words`), a point a cell.
 
-    `errors` and `of` are [cells, seeds, talks], `words` and `over` [talks]. In each draw both coordinates of every cell are drawn anew.
+    `errors` and `of` are [cells, seeds, talks], `words` and `over` [talks]. Both coordinates of every cell vary together.
     """
-    x, y = _ratios(errors, words), _ratios(of, over)
+    x, y = _ratios(errors, words, clusters), _ratios(of, over, clusters)
     if x.shape[1] < 2 or np.ptp(x[0]) == 0:
         raise InputError("a line needs two cells of unlike WER")
     spread = x - x.mean(axis=1, keepdims=True)
     slope = (spread * y).sum(axis=1) / (spread**2).sum(axis=1)
-    return Line(_difference(y.mean(axis=1) - slope * x.mean(axis=1)), _difference(slope))
+    units = _units(errors.shape[2], clusters)
+    return Line(_estimate(y.mean(axis=1) - slope * x.mean(axis=1), units), _estimate(slope, units))
 
 
-def slopes(causes: np.ndarray, loss: np.ndarray) -> list[Difference]:
+def slopes(causes: np.ndarray, loss: np.ndarray, clusters: Sequence[str] | None = None) -> list[Difference]:
     """What one more of each cause adds to the loss, by least squares over the talks within each cell.
 
     `causes` is [causes, cells, seeds, talks], `loss` [cells, seeds, talks]. Each cell has a level of its own, so that a cell that errs more
     and is worse throughout decides nothing: only which of its talks have the errors.
     """
-    number = _summed(np.ones_like(loss))
-    sums, sum_loss = [_summed(cause) for cause in causes], _summed(loss)
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return _summed(values, clusters)
+
+    number = summed(np.ones_like(loss))
+    sums, sum_loss = [summed(cause) for cause in causes], summed(loss)
     within = [
-        [(_summed(a * b) - sum_a * sum_b / number).sum(axis=1) for b, sum_b in zip(causes, sums, strict=True)]
+        [(summed(a * b) - sum_a * sum_b / number).sum(axis=1) for b, sum_b in zip(causes, sums, strict=True)]
         for a, sum_a in zip(causes, sums, strict=True)
     ]
-    with_loss = [(_summed(a * loss) - sum_a * sum_loss / number).sum(axis=1) for a, sum_a in zip(causes, sums, strict=True)]
+    with_loss = [(summed(a * loss) - sum_a * sum_loss / number).sum(axis=1) for a, sum_a in zip(causes, sums, strict=True)]
     left, right = np.moveaxis(np.array(within), -1, 0), np.moveaxis(np.array(with_loss), -1, 0)
     solvable = np.linalg.matrix_rank(left) == len(causes)
     if not solvable[0]:
         raise InputError("the causes cannot be told apart: one of them does not vary within any cell, or two go together")
-    solved = np.linalg.solve(left[solvable], right[solvable][..., None])[..., 0]
-    return [_difference(column) for column in solved.T]
+    solved = np.full(right.shape, np.nan)
+    solved[solvable] = np.linalg.solve(left[solvable], right[solvable][..., None])[..., 0]
+    return [_estimate(column, _units(loss.shape[2], clusters)) for column in solved.T]
 
 
-def grouped(values: np.ndarray, weights: np.ndarray, chosen: np.ndarray) -> tuple[float, float, float]:
+def grouped(values: np.ndarray, weights: np.ndarray, chosen: np.ndarray, clusters: Sequence[str] | None = None) -> tuple[float, float, float]:
     """(value, lo, hi) of 100 x the sum of `values` over that of `weights`, all [cells, seeds, talks], where `chosen` is true; pooled over cells."""
-    drawn = 100 * _summed(values * chosen).sum(axis=1), _summed(weights * chosen).sum(axis=1)
-    if not drawn[1][0] > 0:
+    of, over = 100 * _summed(values * chosen, clusters).sum(axis=1), _summed(weights * chosen, clusters).sum(axis=1)
+    if not over[0] > 0:
         raise InputError("no talk is in this group")
-    there = drawn[1] > 0
-    drawn = drawn[0][there] / drawn[1][there]
-    return (float(drawn[0]), *_percentiles(drawn[1:]))
+    one = _estimate(_share(of, over), _units(values.shape[2], clusters))
+    return one.value, one.lo, one.hi
 
 
-def relation(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """(value, lo, hi) of the sum of `a` over the sum of `b`, both [seeds, talks] of the same trainings and talks, drawn together."""
-    drawn = _summed(np.stack([np.atleast_2d(a), np.atleast_2d(b)]))
-    drawn = drawn[:, 0] / drawn[:, 1]
-    return (float(drawn[0]), *_percentiles(drawn[1:]))
+def relation(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | None = None) -> tuple[float, float, float]:
+    """(value, lo, hi) of the sum of `a` over the sum of `b`, both [seeds, talks] of the same trainings and talks."""
+    summed = _summed(np.stack([np.atleast_2d(a), np.atleast_2d(b)]), clusters)
+    one = _estimate(_share(summed[:, 0], summed[:, 1]), _units(np.atleast_2d(a).shape[1], clusters))
+    return one.value, one.lo, one.hi
 
 
-def _draws(items: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each talk [1 + draws, items] and each seed [1 + draws, seeds] is drawn; in the first row each is there once."""
-    seed_counts = np.random.default_rng([RANDOM_SEED, 1]).multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS)
-    item_counts = _item_counts(items, DRAWS, RANDOM_SEED)
-    return np.vstack([np.ones((1, items)), item_counts]), np.vstack([np.ones((1, seeds)), seed_counts])
+def _units(talks: int, clusters: Sequence[str] | None) -> np.ndarray:
+    """The number of each talk's voice, or its own."""
+    return np.arange(talks) if clusters is None else np.unique(np.asarray(clusters, dtype=str), return_inverse=True)[1]
 
 
-def _summed(values: np.ndarray) -> np.ndarray:
-    """[1 + draws, cells]: the sum over seeds and talks of values [cells, seeds, talks], each as often as it is drawn; first as it is."""
-    item_counts, seed_counts = _draws(values.shape[2], values.shape[1])
-    return np.einsum("dt,cst,ds->dc", item_counts, values, seed_counts, optimize=True)
+def _summed(values: np.ndarray, clusters: Sequence[str] | None) -> np.ndarray:
+    """[1 + units + seeds, cells]: the sum over seeds and talks of values [cells, seeds, talks], with all, then without each unit and each seed."""
+    _, seeds, talks = values.shape
+    units = _units(talks, clusters)
+    without_unit = (units[None, :] != np.arange(units.max() + 1)[:, None]).astype(float)
+    kept_talks = np.vstack([np.ones((1, talks)), without_unit, np.ones((seeds, talks))])
+    kept_seeds = np.vstack([np.ones((1 + len(without_unit), seeds)), 1 - np.eye(seeds)])
+    return np.einsum("dt,cst,ds->dc", kept_talks, values, kept_seeds, optimize=True)
 
 
-def _ratios(of: np.ndarray, over: np.ndarray) -> np.ndarray:
-    """[1 + draws, cells] in per cent: the value of each cell, then of each draw."""
-    return 100 * _summed(of) / _summed(np.broadcast_to(over, of.shape))
+def _share(of: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """`of` over `over`, not a number where there is nothing to divide by."""
+    return np.divide(of, over, out=np.full(np.shape(of), np.nan), where=over > 0)
 
 
-def _difference(drawn: np.ndarray) -> Difference:
-    """The value, which comes first, with the interval and the two-sided p-value of the draws behind it."""
-    value, drawn = float(drawn[0]), drawn[1:]
-    p = 2 * min((drawn <= 0).mean(), (drawn >= 0).mean())
-    return Difference(value, *_percentiles(drawn), float(min(1.0, max(p, 2 / len(drawn)))))
+def _ratios(of: np.ndarray, over: np.ndarray, clusters: Sequence[str] | None) -> np.ndarray:
+    """[1 + units + seeds, cells] in per cent: the value of each cell, with all, then with each left out."""
+    return 100 * _share(_summed(of, clusters), _summed(np.broadcast_to(over, of.shape), clusters))
+
+
+def _estimate(values: np.ndarray, units: np.ndarray) -> Difference:
+    """The value, which comes first, with the interval of those that leave out a unit or a seed."""
+    first_seed = 1 + units.max() + 1
+    return jackknife(float(values[0]), values[1:first_seed], values[first_seed:])

@@ -3,8 +3,9 @@
 A rule is asked of every corpus and model of the grid of its scale, or of those that its `corpora` and `models` name. Differences are of
 ROUGE x 100, pooled over seeds. Rule kinds:
 
-- `rouge_comparisons`: for every corpus, model and metric, and every {a, expect, b}: a minus b. `expect: within` is equivalence:
-  the part holds if the 95 % interval lies within `within_points` of 0, contradicts if it lies wholly outside, and is a tie otherwise.
+- `rouge_comparisons`: for every corpus and model, and every {a, expect, b}: a minus b, by metrics that
+  have to agree. `expect: within` is equivalence: the part holds if the 95 % intervals of all metrics lie
+  within `within_points` of 0, contradicts if they lie wholly outside, and is a tie otherwise.
 - `rouge_ranks`: for every corpus, model and method: the mean of the `useful` ranks minus the mean of the `lower` ones, above 0;
   and each rank `past` them minus the highest useful one, not above 0. What it lists as deciding and beside are metrics.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from asum_lib.errors import InputError, choose
 from asum_lib.study import text_tables
 from asum_lib.study.tables import Row
-from asum_lib.study.verdicts import EXPECTATIONS, Part, corrected, decide, evidence
+from asum_lib.study.verdicts import EXPECTATIONS, Part, agreed, decide, family_evidence
 
 UNIT = "points of ROUGE"
 
@@ -27,10 +28,9 @@ def judge(rule: dict, scale: str, results: Path) -> tuple[str, str, list[dict]]:
         return "not testable", f"no record of {', '.join(rule['tables'])} at scale {scale} yet", []
     make_parts = KINDS[rule["kind"]]
     deciding = make_parts(rule, rule["deciding"], found, scale)
-    verdict, reason, p_holm = decide(deciding, rule["equivalent_within_points"])
-    shown = [evidence(part, p, True, results, UNIT) for part, p in zip(deciding, p_holm, strict=True)]
+    verdict, reason, _ = decide(deciding, rule["equivalent_within_points"])
     beside = make_parts(rule, rule["also"], found, scale)
-    shown += [evidence(part, p, False, results, UNIT) for part, p in zip(beside, corrected(beside), strict=True)]
+    shown = [one for parts, decides in ((deciding, True), (beside, False)) for one in family_evidence(parts, decides, results, [UNIT] * len(parts))]
     caveats = {text_tables.caveat(row, scale, results) for part in deciding for row in part.rows if row.measured} - {None}
     if caveats:
         return "inconclusive", f"{reason}; but {'; '.join(sorted(caveats))}", shown
@@ -38,35 +38,33 @@ def judge(rule: dict, scale: str, results: Path) -> tuple[str, str, list[dict]]:
 
 
 def comparisons(rule: dict, stated: Sequence[dict], found: Sequence[Row], scale: str) -> list[Part]:
-    """For every pair that is stated, every corpus and model, and every metric of the rule: a minus b."""
+    """For every pair that is stated, and every corpus and model: a minus b, by the metrics of the rule, which have to agree."""
     return [
         _part(
-            f"{_where(corpus, model)}, {metric}: {_name(pair['a'])} minus {_name(pair['b'])}",
+            f"{_where(corpus, model)}, {', '.join(rule['metrics'])}: {_name(pair['a'])} minus {_name(pair['b'])}",
             pair["expect"],
             sides,
-            metric,
+            rule["metrics"],
             rule.get("within_points"),
         )
         for pair in stated
         for corpus, model in _asked(rule, scale)
         for sides in [[(1.0, text_tables.find(found, corpus, model, **pair["a"])), (-1.0, text_tables.find(found, corpus, model, **pair["b"]))]]
-        for metric in rule["metrics"]
     ]
 
 
 def ranks(rule: dict, metrics: Sequence[str], found: Sequence[Row], scale: str) -> list[Part]:
     """Useful ranks against lower ones, and what lies past them against the highest useful one."""
     useful, lower, parts = rule["useful"], rule["lower"], []
-    for metric in metrics:
-        for corpus, model in _asked(rule, scale):
-            for method in rule["methods"]:
-                row = {rank: text_tables.find(found, corpus, model, method=method, rank=rank) for rank in (*useful, *lower, *rule["past"])}
-                sides = [(1 / len(useful), row[rank]) for rank in useful] + [(-1 / len(lower), row[rank]) for rank in lower]
-                where = f"{_where(corpus, model)}, {metric}, {method}"
-                parts.append(_part(f"{where}: mean of ranks {_list(useful)} minus mean of {_list(lower)}", "above", sides, metric))
-                for past in rule["past"]:
-                    sides = [(1.0, row[past]), (-1.0, row[max(useful)])]
-                    parts.append(_part(f"{where}: rank {past} minus rank {max(useful)}", "not above", sides, metric))
+    for corpus, model in _asked(rule, scale):
+        for method in rule["methods"]:
+            row = {rank: text_tables.find(found, corpus, model, method=method, rank=rank) for rank in (*useful, *lower, *rule["past"])}
+            sides = [(1 / len(useful), row[rank]) for rank in useful] + [(-1 / len(lower), row[rank]) for rank in lower]
+            where = f"{_where(corpus, model)}, {', '.join(metrics)}, {method}"
+            parts.append(_part(f"{where}: mean of ranks {_list(useful)} minus mean of {_list(lower)}", "above", sides, metrics))
+            for past in rule["past"]:
+                sides = [(1.0, row[past]), (-1.0, row[max(useful)])]
+                parts.append(_part(f"{where}: rank {past} minus rank {max(useful)}", "not above", sides, metrics))
     return parts
 
 
@@ -85,11 +83,14 @@ def _asked(rule: dict, scale: str) -> list[tuple[str, str]]:
     return found
 
 
-def _part(what: str, expect: str, sides: Sequence[tuple[float, Row | None]], metric: str, within_points: float | None = None) -> Part:
+def _part(what: str, expect: str, sides: Sequence[tuple[float, Row | None]], metrics: Sequence[str], within_points: float | None = None) -> Part:
     choose("expectation of a rule", expect, EXPECTATIONS)
     rows = tuple(row for _, row in sides if row)
     complete = len(rows) == len(sides) and all(row.complete for row in rows)
-    return Part(what, expect, text_tables.contrast(sides, metric) if complete else None, rows, within_points)
+    if not complete or not metrics:
+        return Part(what, expect, None, rows, within_points)
+    measured = tuple((metric, text_tables.contrast(sides, metric)) for metric in metrics)
+    return Part(what, expect, agreed(measured), rows, within_points, measured)
 
 
 def _where(corpus: str, model: str) -> str:

@@ -20,6 +20,7 @@ from asum_lib.paths import RESULTS
 from asum_lib.study import records
 from asum_lib.study.tables import Row
 from asum_lib.study.text_cells import ADAPTERS, COMBINATIONS, EXTRACTIVE, RANK, RATES_TABLE, SCALES, TABLE_OF, TARGETS, TextCell, planned_text
+from asum_lib.study.units import units
 
 RANKS_TABLE = "rouge_ranks"  # a view of the tables of all corpora: LoRA and AdaLoRA by rank, with what they are held against
 IDENTITY = tuple(field.name for field in fields(TextCell) if field.name not in ("table", "scale", "seed"))
@@ -33,6 +34,12 @@ class Measure:
     over: str | float
     unit: str
     better: str
+
+    @property
+    def most(self) -> float | None:
+        """The highest value there can be; None where there is none."""
+        bounded = self.unit == "ROUGE x 100" or (self.unit.startswith("%") and self.of != "asr_errors")
+        return 100.0 if bounded else None
 
 
 COSTS = {"ms": "ms", "weights_kb": "kB", "peak_kb": "kB"}  # what a talk takes end to end and in the cascade
@@ -121,6 +128,13 @@ def values(row: Row, metric: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarr
     return ids, np.stack([of for _, of, _ in per_seed]), over
 
 
+def clusters(row: Row) -> tuple[str, ...] | None:
+    """The voice or speaker of every document or talk of a row, in the order of their ids; None where each is its own."""
+    path, record = row.measured[0]
+    ids = _kept(path, record.samples["sha256"])["id"]
+    return units(record.cell["corpus"], record.cell["split"], [{"id": identity} for identity in ids]).clusters
+
+
 def interval(row: Row, metric: str) -> tuple[float, float, float]:
     """(value, lo, hi) of a row with at least one measured seed."""
     if metric in CORPUS_METRICS:
@@ -128,7 +142,7 @@ def interval(row: Row, metric: str) -> tuple[float, float, float]:
         compare_signatures(*(one.signature for one in known))
         return float(np.mean([one.value for one in known])), min(one.lo for one in known), max(one.hi for one in known)
     _, of, over = values(row, metric)
-    return stats.ratio_interval(of, over)
+    return stats.ratio_interval(of, over, clusters(row), MEASURES[metric].most)
 
 
 def contrast(sides: Sequence[tuple[float, Row]], metric: str) -> stats.Difference:
@@ -139,7 +153,8 @@ def contrast(sides: Sequence[tuple[float, Row]], metric: str) -> stats.Differenc
     for (_, row), (other_ids, _, other_over) in zip(sides, found, strict=True):
         if other_ids != ids or not np.array_equal(over, other_over):
             raise InputError(f"{row.measured[0][0]} was not scored on the same documents as {sides[0][1].measured[0][0]}")
-    return stats.contrast([(weight, of) for (weight, _), (_, of, _) in zip(sides, found, strict=True)], over)
+    weighted = [(weight, of) for (weight, _), (_, of, _) in zip(sides, found, strict=True)]
+    return stats.contrast(weighted, over, clusters(sides[0][1]))
 
 
 def difference(a: Row, b: Row, metric: str) -> stats.Difference:

@@ -5,7 +5,7 @@ The definitions are at the top of `claims`. Which cells are compared is for `cla
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,13 @@ class Part:
     difference: stats.Difference | None
     rows: tuple[Row, ...]
     within_points: float | None = None  # of 0, where the claim expects no difference
+    metrics: tuple[tuple[str, stats.Difference], ...] = ()  # where several say the same thing of it, see `agreed`
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest end of the intervals of all its metrics."""
+        every = [one for _, one in self.metrics] or [self.difference]
+        return min(one.lo for one in every), max(one.hi for one in every)
 
     def outcome(self, p_holm: float | None) -> str:
         """holds, contradicts, tie or missing."""
@@ -43,7 +50,7 @@ class Part:
         return "holds" if above == (self.expect == "above") else "contradicts"
 
     def _equivalence(self) -> str:
-        margin, lo, hi = self.within_points, self.difference.lo, self.difference.hi
+        margin, (lo, hi) = self.within_points, self.bounds
         if -margin <= lo and hi <= margin:
             return "holds"
         return "contradicts" if lo > margin or hi < -margin else "tie"
@@ -64,7 +71,7 @@ def decide(parts: Sequence[Part], equivalent_within_points: float) -> tuple[str,
     if number["holds"] == len(parts):
         return "reproduced", reason, p_holm
     margin = equivalent_within_points
-    if directional and all(-margin <= part.difference.lo and part.difference.hi <= margin for part, _ in directional):
+    if directional and all(-margin <= part.bounds[0] and part.bounds[1] <= margin for part, _ in directional):
         return "not reproduced", f"{reason}; every difference is within {margin} points of 0", p_holm
     if not directional:
         return "inconclusive", reason, p_holm
@@ -74,14 +81,36 @@ def decide(parts: Sequence[Part], equivalent_within_points: float) -> tuple[str,
     return "inconclusive", reason, p_holm
 
 
+def agreed(metrics: Sequence[tuple[str, stats.Difference]]) -> stats.Difference:
+    """What several metrics of the same texts say of one comparison together: the weakest of them.
+
+    ROUGE-1, -2 and -L of the same summaries are no three pieces of evidence. They have to agree, so the p
+    is the largest of theirs, and 1 where they point to different sides (R. L. Berger, Multiparameter
+    hypothesis testing and acceptance sampling, 1982).
+    """
+    weakest = max((one for _, one in metrics), key=lambda one: one.p)
+    same_side = len({one.value > 0 for _, one in metrics}) == 1
+    return weakest if same_side else replace(weakest, p=1.0)
+
+
 def corrected(parts: Sequence[Part]) -> list[float | None]:
     """Holm over all parts that were measured; None for the others."""
     values = iter(stats.holm([part.difference.p for part in parts if part.difference]))
     return [next(values) if part.difference else None for part in parts]
 
 
-def evidence(part: Part, p_holm: float | None, decides: bool, results: Path, unit: str = "points of WER") -> dict:
-    """{what, expect, difference, lo, hi, p_holm, outcome, decides, unit, records} of one part."""
+def family_evidence(parts: Sequence[Part], decides: bool, results: Path, units: Sequence[str]) -> list[dict]:
+    """`evidence` of parts that share one Holm correction, each with its unit."""
+    measured = sum(part.difference is not None for part in parts)
+    return [evidence(part, p, decides, results, unit, max(measured, 1)) for part, p, unit in zip(parts, corrected(parts), units, strict=True)]
+
+
+def evidence(part: Part, p_holm: float | None, decides: bool, results: Path, unit: str = "points of WER", comparisons: int = 1) -> dict:
+    """{what, expect, difference, lo, hi, p_holm, outcome, decides, unit, records} of one part.
+
+    `detectable` is the smallest difference that it could have told from none, as one of `comparisons`;
+    `metrics` has {difference, lo, hi, p} of each metric, where several have to agree.
+    """
     measured = part.difference
     return {
         "what": part.what,
@@ -93,5 +122,7 @@ def evidence(part: Part, p_holm: float | None, decides: bool, results: Path, uni
         "outcome": part.outcome(p_holm),
         "decides": decides,
         "unit": unit,
+        "detectable": measured.detectable(comparisons) if measured else None,
+        "metrics": {name: {"difference": one.value, "lo": one.lo, "hi": one.hi, "p": one.p} for name, one in part.metrics},
         "records": [os.path.relpath(path, results.parent) for row in part.rows for path, _ in row.found],
     }

@@ -35,10 +35,7 @@ def components(table):
 def study(rng, seeds, items, seed_sd, item_sd, residual_sd, cells=2):
     """Cells that share their items and differ in nothing: each is errors[seeds, items] in points around 50."""
     shared = rng.normal(0, item_sd, items)
-    return [
-        50 + shared + rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, residual_sd, (seeds, items))
-        for _ in range(cells)
-    ]
+    return [50 + shared + rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, residual_sd, (seeds, items)) for _ in range(cells)]
 
 
 def held_and_rejected(seeds, items, *spreads):

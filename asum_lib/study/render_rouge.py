@@ -87,9 +87,7 @@ def main_table(
             marks = _marks(rows, metrics)
             body += [_line(name_of(row.cell), row, metrics, scale, results, marks[number]) for number, row in enumerate(rows)]
     head = "".join(f"<th>{METRIC_NAMES[metric]}</th>" for metric in metrics)
-    caption = (
-        "95 % intervals over documents and seeds. ★ highest of its model; = a tie with it (paired, Holm-corrected within model and column)."
-    )
+    caption = "95 % intervals over documents and seeds. ★ highest of its model; = a tie with it (paired, Holm-corrected within model and column)."
     if table.startswith(("rouge_gazeta", "rouge_wikihow")):
         caption += " In italics the paper's figure: s from a secondary source; ? not in the sources at hand."
         caption += " Only LoRA's on Gazeta is tied to a model and a rank."

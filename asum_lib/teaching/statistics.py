@@ -1,4 +1,4 @@
-"""Bootstrap, pairing, coverage and ties on counts small enough for a table, on simulated studies, and on committed records.
+"""Variances, the bootstrap, pairing, coverage and ties on counts small enough for a table, on simulated studies, and on committed records.
 
 The intervals and tests themselves are `asum_lib.measure.stats`; this module shows why they are made that way.
 
@@ -9,11 +9,12 @@ The intervals and tests themselves are `asum_lib.measure.stats`; this module sho
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from asum_lib.errors import InputError
+from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
 from asum_lib.teaching.worked import table
@@ -37,7 +38,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often intervals held the truth in simulated studies, in per cent, by what was varied."""
+    """How often intervals of one method held the truth in simulated studies, in per cent, by what was varied."""
 
     varied: str
     values: tuple[int, ...]
@@ -71,11 +72,28 @@ def draws_table(errors: Sequence[int], words: Sequence[int]) -> object:
 def resampled(errors, words, draws: int = stats.DRAWS, seed: int = stats.RANDOM_SEED) -> np.ndarray:
     """(draws,) pooled WER in per cent of random draws of utterances; the same seed draws the same utterances for every cell.
 
-    `errors` and `words` have shape (utterances,). These are the draws that `stats.ratio_interval` takes.
+    `errors` and `words` have shape (utterances,).
     """
     errors, words = np.asarray(errors), np.asarray(words)
     counts = np.random.default_rng([seed, 0]).multinomial(len(words), np.full(len(words), 1 / len(words)), size=draws)
     return 100 * (counts @ errors) / (counts @ words)
+
+
+def percentile_interval(errors, words, draws: int = 500, seed: int = stats.RANDOM_SEED) -> tuple[float, float]:
+    """The middle 95 % of draws of utterances and, crossed with them, of seeds: (lo, hi) in per cent.
+
+    `errors` has shape (seeds, utterances), `words` (utterances,).
+    """
+    errors, words = np.atleast_2d(np.asarray(errors, dtype=float)), np.asarray(words, dtype=float)
+    seeds, items = errors.shape
+    counts, shares = _counts_drawn(items, draws, seed), _counts_drawn(seeds, draws, seed + 1) / seeds
+    return stats.percentiles(100 * ((counts @ errors.T) * shares).sum(axis=1) / (counts @ words))
+
+
+@lru_cache(maxsize=16)
+def _counts_drawn(items: int, draws: int, seed: int) -> np.ndarray:
+    """[draws, items]: how often each item is in each draw; the same draws for every study of as many items."""
+    return np.random.default_rng(seed).multinomial(items, np.full(items, 1 / items), size=draws).astype(float)
 
 
 def unpaired_difference(a_errors, b_errors, words, draws: int = stats.DRAWS, seed: int = stats.RANDOM_SEED) -> np.ndarray:
@@ -124,6 +142,9 @@ def plot_pair(data: Pair) -> object:
     return figures.show(figure, f"Histograms of the difference of two word error rates under resampling: {'; '.join(said)}. A line marks 0.")
 
 
+METHODS = {"components": lambda errors, words: stats.ratio_interval(errors, words)[1:], "percentiles": percentile_interval}
+
+
 def coverage(
     varied: str,
     values: Sequence[int],
@@ -131,16 +152,17 @@ def coverage(
     utterances: int = 656,
     seeds: int = 1,
     seed_spread: float = 0.0,
-    repetitions: int = 1_000,
-    draws: int = 500,
+    repetitions: int = 600,
+    method: str = "components",
 ) -> Coverage:
-    """Simulates whole studies whose true WER is known, and counts how often `stats.ratio_interval` holds it.
+    """Simulates whole studies whose true WER is known, and counts how often an interval holds it.
 
     `varied` is `utterances` or `seeds`, and takes each of `values`. An utterance has 7 words; how hard it is varies as a beta
     distribution of mean 0.2, and a training seed multiplies the rate by a normal factor of mean 1 and deviation `seed_spread`.
+    `method` is `components`, which is `stats.ratio_interval`, or `percentiles`, which is `percentile_interval`.
     """
-    if varied not in ("utterances", "seeds"):
-        raise InputError(f"cannot vary {varied!r}: choose utterances or seeds")
+    choose("what varies", varied, ("utterances", "seeds"))
+    choose("method", method, METHODS)
     held_pct = []
     for value in values:
         random = np.random.default_rng([11, value])  # a value's share does not depend on which others are asked for
@@ -150,7 +172,7 @@ def coverage(
             hardness = random.beta(1, 4, size=items)
             factors = np.clip(random.normal(1, seed_spread, size=trained), 0, None)
             errors = random.binomial(7, np.clip(hardness * factors[:, None], 0, 1))
-            _, lo, hi = stats.ratio_interval(errors, words, draws)
+            lo, hi = METHODS[method](errors, words)
             held += lo <= 20 <= hi
         held_pct.append(100 * held / repetitions)
     return Coverage(varied, tuple(values), tuple(held_pct), repetitions)
@@ -177,11 +199,11 @@ def plot_coverage(data: Sequence[tuple[str, Coverage]]) -> object:
 
 
 def differences(precision: str = "int4", folder: Path = RECORDS) -> dict[str, stats.Difference]:
-    """{size: WER of a precision minus that of fp32 in points, paired}, nothing trained."""
+    """{size: WER of a precision minus that of fp32 in points, paired over voices}, nothing trained."""
     found = {}
     for size in SIZES:
-        (a, b), words, _ = _counts((f"{size}-{precision}-none", f"{size}-fp32-none"), folder)
-        found[size] = stats.paired_difference(a, b, words)
+        (a, b), words, ids = _counts((f"{size}-{precision}-none", f"{size}-fp32-none"), folder)
+        found[size] = stats.paired_difference(a, b, words, _voices(ids))
     return found
 
 
@@ -191,15 +213,36 @@ def differences_table(found: dict[str, stats.Difference]) -> object:
     for (name, difference), corrected in zip(found.items(), stats.holm([difference.p for difference in found.values()]), strict=True):
         verdict = "tie" if corrected >= 1 - stats.LEVEL else "differs"
         values = (difference.value, difference.lo, difference.hi)
-        lines.append([name, *(_signed(value, 2) for value in values), f"{difference.p:.3f}", f"{corrected:.3f}", verdict])
+        shown = [f"{p:.3f}" if p >= 0.0005 else "< 0.001" for p in (difference.p, corrected)]
+        lines.append([name, *(_signed(value, 2) for value in values), *shown, verdict])
     return table(("", "difference, points", "from", "to", "p", "p, Holm", ""), lines)
 
 
-def by_talk(cell: str = "tiny-fp32-none", folder: Path = RECORDS) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(errors, words) of every utterance of a cell's test set, then (errors, words) of every talk: its utterances summed."""
+def by_voice(cell: str = "tiny-fp32-none", folder: Path = RECORDS) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """(errors, words, voice) of every utterance of a cell's test set."""
     (errors,), words, ids = _counts((cell,), folder)
-    talks = np.unique([identity.rsplit("-", 1)[0] for identity in ids], return_inverse=True)[1]
-    return errors, words, np.bincount(talks, errors), np.bincount(talks, words)
+    return errors, words, _voices(ids)
+
+
+def talks(cell: str = "tiny-fp32-none", folder: Path = RECORDS) -> tuple[str, ...]:
+    """The talk of every utterance of a cell's test set."""
+    return tuple(identity.rsplit("-", 1)[0] for identity in _counts((cell,), folder)[2])
+
+
+def voices_table(cell: str = "tiny-fp32-none", folder: Path = RECORDS) -> object:
+    """Utterances, words and WER of each voice of the test set."""
+    errors, words, voices = by_voice(cell, folder)
+    lines = []
+    for voice in sorted(set(voices)):
+        own = np.array([name == voice for name in voices])
+        lines.append([voice, int(own.sum()), int(words[own].sum()), f"{100 * errors[own].sum() / words[own].sum():.1f}"])
+    return table(("voice", "utterances", "words", "WER, %"), lines)
+
+
+def _voices(ids: Sequence[str]) -> tuple[str, ...]:
+    from asum_lib.study.units import units
+
+    return units("howto", "test", [{"id": identity} for identity in ids]).clusters
 
 
 def _signed(points: float, decimals: int) -> str:

@@ -116,6 +116,28 @@ def rule_note(claim: dict) -> str:
     return note
 
 
+def verdict_changes() -> object:
+    """Every verdict that replaced another, with the day and the reason."""
+    from IPython.display import HTML
+
+    from asum_lib.study import verdict_log
+
+    lines = []
+    for change in verdict_log.changes():
+        if change.before is None:
+            continue
+        badges = (_badge(verdict, VERDICT_COLOURS) for verdict in (change.before, change.after))
+        fields = [html.escape(change.claim), html.escape(change.scale), change.on, *badges, html.escape(change.why)]
+        lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
+    if not lines:
+        return HTML("<p>No verdict has changed.</p>")
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("claim", "scale", "on", "before", "after", "why"))
+    caption = "Verdicts that changed."
+    return HTML(
+        f'<div class="asum-scroll" tabindex="0"><table class="table asum-claims"><caption>{caption}</caption><tr>{head}</tr>{"".join(lines)}</table></div>'
+    )
+
+
 def stated(paper: str = consistency.PAPER) -> object:
     """What a paper claims, a line each, with where it stands, how well it is known and which tables decide it."""
     from IPython.display import HTML

@@ -33,6 +33,11 @@ def test_too_few_speakers_leave_items_and_a_note():
     assert found.note == "one speaker: the interval is over utterances, and says nothing of other people"
 
 
+def test_units_are_counted():
+    assert Units("voice", ("a", "b", "a")).counted(3) == "2 voices"
+    assert Units("item").counted(500) == "500 utterances"
+
+
 def test_documents_have_no_speakers():
     assert units("howto-text", "test", [{"id": "x"}, {"id": "y"}]) == Units("item")
 

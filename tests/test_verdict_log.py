@@ -30,7 +30,7 @@ def test_a_verdict_that_is_not_listed_is_named(tmp_path):
 def test_a_faulty_line_is_named(tmp_path):
     log = tmp_path / "verdicts.jsonl"
     log.write_text('{"claim": "A1"}\n')
-    with pytest.raises(InputError, match="verdicts.jsonl, line 1: missing key 'scale'"):
+    with pytest.raises(InputError, match=r"verdicts\.jsonl, line 1: missing key 'scale'"):
         verdict_log.changes(log)
 
 

@@ -71,9 +71,9 @@ def main_table(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     keys = [key for key in keys if any((size, *key) in found for size in sizes)]
     head = "".join(f"<th>{configuration_name({'precision': p, 'method': m, 'rate': r})}</th>" for p, m, r in keys)
     body = "".join(f"<tr><th>{size}</th>{''.join(_main_cell(found.get((size, *key))) for key in keys)}</tr>" for size in sizes)
-    caption = (
-        "WER in per cent with 95 % interval over voices and seeds. ★ lowest of its row; = a tie with it (paired, Holm-corrected within the row)."
-    )
+    over = tables.intervals_over(tables.planned_rows(table, scale, results))
+    caption = f"WER in per cent with 95 % interval {html.escape(over)}."
+    caption += " ★ lowest of its row; = a tie with it (paired, Holm-corrected within the row)."
     if any(found.get((size, *key), {}).get("paper_status") for size in sizes for key in keys):
         caption += " In italics the paper's figure: s from a secondary source, d derived from one; ? not in the sources at hand."
     style = 'class="table asum-main"'

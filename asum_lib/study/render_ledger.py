@@ -132,10 +132,8 @@ def verdict_changes() -> object:
     if not lines:
         return HTML("<p>No verdict has changed.</p>")
     head = "".join(f'<th scope="col">{title}</th>' for title in ("claim", "scale", "on", "before", "after", "why"))
-    caption = "Verdicts that changed."
-    return HTML(
-        f'<div class="asum-scroll" tabindex="0"><table class="table asum-claims"><caption>{caption}</caption><tr>{head}</tr>{"".join(lines)}</table></div>'
-    )
+    table = f"<caption>Verdicts that changed.</caption><tr>{head}</tr>{''.join(lines)}"
+    return HTML(f'<div class="asum-scroll" tabindex="0"><table class="table asum-claims">{table}</table></div>')
 
 
 def stated(paper: str = consistency.PAPER) -> object:

@@ -168,6 +168,19 @@ def units_of(found: Sequence[tuple[Path, records.Record]], split: str = "test") 
     return _all_units(path, record.samples["sha256"], record.cell["corpus"])[split]
 
 
+def intervals_over(rows: Sequence[Row]) -> str:
+    """What the intervals of a table are over, e.g. `over 6 voices and the seeds`, for its caption."""
+    measured = [row for row in rows if row.measured]
+    if not measured:
+        return "over nothing yet"
+    first = measured[0].measured
+    unit = units_of(first)
+    said = f"over {unit.counted(len(pooled_counts(first)[0]))}"
+    if any(len(row.measured) > 1 for row in measured):
+        said += " and the seeds"
+    return f"{said} ({unit.note})" if unit.note else said
+
+
 def interval(found: Sequence[tuple[Path, records.Record]], split: str = "test", epoch: int | None = None) -> tuple[float, float, float]:
     """(WER in per cent, lo, hi) of the records of one cell, over its voices or speakers and its seeds."""
     _, errors, words = pooled_counts(found, split, epoch)

@@ -22,6 +22,11 @@ class Units:
     clusters: tuple[str, ...] | None = None
     few: int | None = None  # so many speakers are known, too few to take as the unit
 
+    def counted(self, items: int, item: str = "utterance") -> str:
+        """`6 voices` or `500 utterances`: how many units the intervals of so many items are over."""
+        number, name = (items, item) if self.clusters is None else (len(set(self.clusters)), self.name)
+        return f"{number} {name}{'s' * (number != 1)}"
+
     @property
     def note(self) -> str | None:
         """What the interval cannot say, where speakers are too few to be its unit."""

@@ -321,7 +321,8 @@ def _summarize(options) -> int:
         raise InputError("srt is a transcript's, and system e2e writes none: choose from text, json")
     rounds = _whole_number("--rounds", options.rounds, 1)
     with ExitStack() as stack:
-        files = recordings.find([recordings.from_stdin(stack) if path == "-" else path for path in options.paths], _say)
+        found = recordings.find([recordings.from_stdin(stack) if path == "-" else path for path in options.paths], _say, options.out)
+        files = found.files
         if options.format == "srt" and len(files) > 1 and not options.out:
             raise InputError(f"srt is one recording's, and here are {len(files)}: say with --out where the files are to lie")
         folder = Path(options.out) if options.out else None
@@ -330,7 +331,8 @@ def _summarize(options) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         given = {"asr": options.asr, "summarizer": options.summarizer, "rounds": rounds}
         system = systems.load(options.system, options.scale, options.precision, **given)
-        return 0 if recordings.summarize(system, files, options.format, folder, _say, options.force) else 1
+        whole = recordings.summarize(system, files, options.format, folder, _say, options.force)
+        return 0 if whole and not found.left_out else 1
 
 
 def _speak(options) -> None:

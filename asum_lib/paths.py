@@ -13,3 +13,9 @@ def cache() -> Path:
     """Folder for generated corpora and features: `$ASUM_CACHE`, or `asum` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "asum"
     return Path(os.environ.get("ASUM_CACHE", default))
+
+
+def readable(path) -> str:
+    """A path as one line of text: bytes that are no UTF-8, and control characters, as escapes."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -1,21 +1,27 @@
 """Recordings that people name: which files are meant, and what a system makes of them as text, JSON or subtitles. `asum summarize`."""
 
 import itertools
+import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asum_lib.corpora.audio import AudioError
+from asum_lib.corpora import ffmpeg
+from asum_lib.corpora.audio import AudioError, is_audio, usable
 from asum_lib.errors import InputError
 from asum_lib.files import refuse_taken, write_whole
+from asum_lib.paths import readable
 from asum_lib.systems import Answer, System
 
 FORMATS = ("text", "json", "srt")
 SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt"}
 NOTHING = "nothing was heard"
-# Files in a folder with these names are audio, and reported if they cannot be read; others are if libsndfile reads them.
-AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
+# Files in a folder with these names are audio, and reported if they cannot be read; others are if they begin like audio.
+AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", *ffmpeg.SUFFIXES)
+KINDS_SHOWN = 5
+_PLURAL = ("folder",)
 SAID_EVERY_S = 5.0  # of progress within a file, and only from so much on
 
 
@@ -28,33 +34,65 @@ class Outcome:
     error: str | None
 
     def as_dict(self) -> dict:
-        empty = dict.fromkeys(("system", "summary", "segments", "audio_s", "time_s", "memory_bytes"))
+        empty = dict.fromkeys(("system", "summary", "segments", "audio_s", "time_s", "memory_bytes", "notes"))
         return (self.answer.as_dict() if self.answer else {"audio": self.audio} | empty) | {"error": self.error}
 
 
-def find(paths: Sequence[str], say: Callable[[str], None] = lambda line: None) -> list[Path]:
+@dataclass(frozen=True)
+class Found:
+    """The audio files that were named, and how many files and folders beside them were left out."""
+
+    files: list[Path]
+    left_out: int
+
+
+def find(
+    paths: Sequence[str],
+    say: Callable[[str], None] = lambda line: None,
+    out: str | None = None,
+) -> Found:
     """The audio files that `paths` name: files as they are, of folders what is audio in them, by name; what is left out is said.
 
+    The folder that the answers go to, `out`, is not counted.
     Raises `InputError` for what is not there, for a file that is no audio and for a folder without any.
     """
     found: list[Path] = []
+    left_out = 0
     for path in map(Path, paths):
         if path.is_dir():
-            here = sorted(inner for inner in path.iterdir() if inner.is_file() and not inner.name.startswith("."))
+            here = sorted(inner for inner in path.iterdir() if not inner.name.startswith("."))
             audio = [inner for inner in here if _is_audio(inner)]
+            own = {*audio, *(inner for inner in here if out and os.path.exists(out) and inner.samefile(out))}
+            others = [inner for inner in here if inner not in own]
             if not audio:
-                raise InputError(f"folder {path}: no audio file in it")
-            for inner in here:
-                if inner not in audio:
-                    say(f"{inner}: left out, it is no audio that can be read")
+                raise InputError(f"folder {readable(path)}: no audio file in it{_kinds(others, ', but ')}")
+            if others:
+                say(f"{readable(path)}: {len(others)} left out, no audio that can be read{_kinds(others, ': ')}")
             found += audio
-        elif not path.is_file():
-            raise InputError(f"{path}: no such audio file or folder")
+            left_out += len(others)
+        elif fault := usable(path):
+            raise InputError(f"{readable(path)}: {fault.replace('audio file', 'audio file or folder', 1) if not path.exists() else fault}")
         elif not _is_audio(path):
-            raise InputError(f"{path}: is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed")
+            raise InputError(f"{readable(path)}: is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed")
         else:
             found.append(path)
-    return list(dict.fromkeys(found))
+    return Found(list(dict.fromkeys(found)), left_out)
+
+
+def _kinds(left_out: Sequence[Path], before: str) -> str:
+    """How many there are of each kind, e.g. `: 2 .txt, 1 folder`."""
+    kinds = Counter(_kind(path) for path in left_out)
+    shown = ", ".join(f"{count} {kind}{'s' * (count > 1 and kind in _PLURAL)}" for kind, count in kinds.most_common(KINDS_SHOWN))
+    more = f", {len(kinds) - KINDS_SHOWN} more kinds" if len(kinds) > KINDS_SHOWN else ""
+    return f"{before}{shown}{more}" if kinds else ""
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "folder"
+    if not path.is_file():
+        return "pipe or device"
+    return readable(path.suffix.lower()) or "without a suffix"
 
 
 def from_stdin(stack) -> Path:
@@ -87,6 +125,8 @@ def summarize(
     try:
         for place, outcome in zip(places, answers(system, files, say), strict=False):
             outcomes.append(outcome)
+            for note in outcome.answer.notes if outcome.answer else ():
+                say(note)
             if outcome.error:
                 say(f"asum: {outcome.error}")
             elif not outcome.answer.segments and not outcome.answer.summary:
@@ -94,7 +134,7 @@ def summarize(
             if place and outcome.answer:
                 text = as_json([outcome]) if form == "json" else _one(outcome.answer, form)
                 write_whole(place, text.encode(), replace)
-                print(place, flush=True)
+                print(readable(place), flush=True)
             elif not folder and form != "json" and outcome.answer:
                 print(_one(outcome.answer, form), end="\n" if form == "text" and len(files) > 1 else "", flush=True)
     finally:
@@ -112,9 +152,9 @@ def answers(system: System, files: Sequence[Path], say: Callable[[str], None] = 
     for number, path in enumerate(files, 1):
         told = _Progress(path, f" ({number} of {len(files)})" if len(files) > 1 else "", say)
         try:
-            yield Outcome(str(path), system(path, told), None)
+            yield Outcome(readable(path), system(path, told), None)
         except AudioError as error:
-            yield Outcome(str(path), None, str(error))
+            yield Outcome(readable(path), None, str(error))
 
 
 def as_text(answer: Answer) -> str:
@@ -175,22 +215,15 @@ def _clock(seconds: float, mark: str = ".") -> str:
 
 
 def _is_audio(path: Path) -> bool:
-    import soundfile
-
-    if path.suffix.lower() in AUDIO:
-        return True
-    try:
-        soundfile.info(path)
-    except (OSError, TypeError, soundfile.SoundFileError):  # TypeError: headerless audio, whose rate nobody knows
-        return False
-    return True
+    return path.is_file() and (path.suffix.lower() in AUDIO or is_audio(path))
 
 
 class _Progress:
     """Says how far a long file is, now and then."""
 
     def __init__(self, path: Path, place: str, say: Callable[[str], None]):
-        self.path, self.place, self.say = path, place, say
+        self.path, self.place, self.say = readable(path), place, say
+        self.length = _length(path)
         self.began_s = self.said_s = time.monotonic()
 
     def __call__(self, done_s: float) -> None:
@@ -198,12 +231,14 @@ class _Progress:
         if now - self.said_s < SAID_EVERY_S:
             return
         self.said_s = now
-        self.say(f"{self.path}{self.place}: {done_s / 60:.1f} min{self._of()} heard, {done_s / (now - self.began_s):.0f} times real time")
+        self.say(f"{self.path}{self.place}: {done_s / 60:.1f} min{self.length} heard, {done_s / (now - self.began_s):.0f} times real time")
 
-    def _of(self) -> str:
-        import soundfile
 
-        try:
-            return f" of {soundfile.info(self.path).duration / 60:.1f}"  # by the header, which may err
-        except (OSError, TypeError, soundfile.SoundFileError):
-            return ""
+def _length(path: Path) -> str:
+    """` of 12.3` minutes, by the header, which may err; nothing where it says none."""
+    import soundfile
+
+    try:
+        return f" of {soundfile.info(os.fsencode(path)).duration / 60:.1f}"
+    except (OSError, TypeError, ValueError, soundfile.SoundFileError):
+        return ""

@@ -20,7 +20,7 @@ from pathlib import Path
 from asum_lib.corpora import talks
 from asum_lib.corpora.phrases import Phrase, phrases
 from asum_lib.errors import InputError, choose
-from asum_lib.paths import CHECKPOINTS
+from asum_lib.paths import CHECKPOINTS, readable
 
 SCALES = ("mini", "paper")
 SYSTEMS = ("cascade", "e2e")
@@ -55,6 +55,7 @@ class Answer:
     audio_s: float
     time_s: dict[str, float]  # by stage, `STAGES`; load is paid once a system
     memory_bytes: int | None  # peak resident set of the process so far, models and libraries included; None where no kernel tells
+    notes: tuple[str, ...] = ()  # what a person should know of the file: channels that cancel each other out, ...
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -99,14 +100,14 @@ class System:
 
     def __call__(self, audio: str | Path, progress: Callable[[float], None] = lambda seconds: None) -> Answer:
         """The answer for one audio file. `progress` is told how many seconds of it are done. Raises `audio.AudioError`."""
-        clock, read_s = Clock({"load": self.load_s}), 0.0
+        clock, read_s, notes = Clock({"load": self.load_s}), 0.0, []
 
         def read(seconds: float) -> None:
             nonlocal read_s
             read_s = seconds
 
         def batches() -> Iterator[list[Phrase]]:
-            pieces = phrases(Path(audio), self.window_s, self.fill, read)
+            pieces = phrases(Path(audio), self.window_s, self.fill, read, notes.append)
             while True:
                 with clock.stage("read"):
                     batch = [piece for _, piece in zip(range(self.batch_size), pieces, strict=False)]
@@ -117,7 +118,7 @@ class System:
 
         summary, segments = self.write(batches(), clock)
         time_s = {stage: round(clock.time_s.get(stage, 0.0), 3) for stage in STAGES}
-        return Answer(str(audio), self.name, summary, segments, round(read_s, 3), time_s, peak_bytes())
+        return Answer(readable(audio), self.name, summary, segments, round(read_s, 3), time_s, peak_bytes(), tuple(notes))
 
 
 def load(

@@ -183,7 +183,7 @@ def test_samples_that_are_no_finite_numbers_are_refused_where_they_are(tmp_path,
         ("flac", "PCM_16", "is broken somewhere after 0 s: copy it anew"),
         ("ogg", "VORBIS", "is broken off: its end is missing: copy it anew"),
         ("ogg", "OPUS", "is broken off: its end is missing: copy it anew"),
-        ("mp3", None, "is broken off: it should hold 10.0 s, 5.9 s can be read: copy it anew"),
+        ("mp3", None, "is broken off: it should hold 10.1 s, 5.9 s can be read: copy it anew"),
     ],
 )
 def test_a_file_that_was_cut_off_is_refused(tmp_path, suffix, subtype, reason):

@@ -64,3 +64,26 @@ def test_every_test_talk_is_cut_into_its_sentences():
     corpus = talks.load_talks("howto-talks", "dev")
     counts = [len(script.takes) for script in talks.scripts("howto-talks", "dev")]
     assert [len(list(phrases(talk.audio, 4))) for talk in corpus.talks] == counts
+
+
+@pytest.mark.parametrize("samples", [1, 160, 192, 1_600])
+def test_what_is_too_short_for_a_word_has_no_phrase(record, samples):
+    assert list(phrases(record((samples / RATE, 0.1)), 4)) == []
+    assert list(phrases(record((samples / RATE, 0.0)), 4)) == []
+
+
+@pytest.mark.parametrize("more_s", [0.012, 0.2, 1.0])
+def test_a_quiet_end_after_a_minute_has_no_phrase(record, more_s):
+    found = list(phrases(record(*[(2, 0.1), (1, 0.001)] * 20, (more_s, 0.001)), 4))
+    assert len(found) == 20
+
+
+def test_speech_just_after_a_minute_is_a_phrase(record):
+    found = list(phrases(record(*[(2, 0.1), (1, 0.001)] * 20, (0.5, 0.1), (0.3, 0.001)), 4))
+    assert len(found) == 21 and found[-1].start_s == pytest.approx(60, abs=0.15)
+
+
+def test_leading_quiet_ends_a_margin_before_the_first_sound(record):
+    samples = soundfile.read(record((0.5, 0.001), (2, 0.1)), dtype="float32")[0]
+    assert module.leading_quiet(samples) / RATE == pytest.approx(0.5 - module.MARGIN_S, abs=0.03)
+    assert module.leading_quiet(np.zeros(RATE, np.float32)) == 0

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_json_is_a_list_with_an_object_a_file(loaded, talk, tmp_path, capsys):
     status, out, _ = summarize(capsys, *paths, "--format", "json")
     found = json.loads(out)
     assert status == 0 and [item["audio"] for item in found] == list(map(str, paths))
-    assert set(found[0]) == {"audio", "system", "summary", "segments", "audio_s", "time_s", "memory_bytes", "error"}
+    assert set(found[0]) == {"audio", "system", "summary", "segments", "audio_s", "time_s", "memory_bytes", "notes", "error"}
     assert found[0]["segments"] == found[1]["segments"] and set(found[0]["segments"][0]) == {"start_s", "end_s", "text"}
     assert found[0]["error"] is None and found[0]["system"] == "cascade"
 
@@ -116,14 +117,55 @@ def test_the_times_of_subtitles_run_over_hours():
     assert as_srt(answer) == "1\n00:00:00,000 --> 00:00:01,500\none\n\n2\n01:01:01,000 --> 01:01:03,000\ntwo\n"
 
 
-def test_a_folder_is_read_by_name_and_what_is_no_audio_is_said(loaded, talk, tmp_path, capsys):
+def test_a_folder_counts_what_it_leaves_out_and_ends_with_1(loaded, talk, tmp_path, capsys):
     for name in ("b.wav", "a.flac"):
         written(tmp_path / name, talk)
-    (tmp_path / "notes.txt").write_text("no audio")
-    (tmp_path / ".hidden").write_text("nor this")
+    for name in ("notes.txt", "more.txt", "page.pdf", ".hidden"):
+        (tmp_path / name).write_text("no audio")
+    (tmp_path / "old.wav").mkdir()
+    os.mkfifo(tmp_path / "pipe.wav")
     status, out, err = summarize(capsys, tmp_path, "--format", "json")
-    assert status == 0 and err == f"{tmp_path / 'notes.txt'}: left out, it is no audio that can be read\n"
+    said = "5 left out, no audio that can be read: 2 .txt, 1 folder, 1 .pdf, 1 pipe or device"
+    assert status == 1 and err == f"{tmp_path}: {said}\n"
     assert [item["audio"] for item in json.loads(out)] == [str(tmp_path / "a.flac"), str(tmp_path / "b.wav")]
+
+
+def test_a_folder_of_audio_alone_ends_with_0(loaded, talk, tmp_path, capsys):
+    written(tmp_path / "a.flac", talk)
+    assert summarize(capsys, tmp_path)[::2] == (0, "")
+
+
+def test_a_name_that_is_no_utf_8_stops_nothing(loaded, talk, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    os.rename(written(folder / "a.wav", talk), os.fsencode(folder) + b"/caf\xe9.wav")
+    written(folder / "b.wav", talk)
+    for form in ("text", "json", "srt"):
+        status, out, err = summarize(capsys, folder, "--format", form, "--out", folder / "out")
+        out.encode("utf-8")
+        assert (status, err) == (0, "") and out.count("\n") == 2 and "caf\\xe9" in out
+    status, out, _ = summarize(capsys, folder, "--format", "json")
+    assert json.loads(out)[1]["audio"] == f"{folder}/caf\\xe9.wav"
+
+
+def test_channels_that_cancel_out_are_heard_and_said(loaded, talk, tmp_path, capsys):
+    path = written(tmp_path / "a.wav", np.stack([talk, -talk], axis=1))
+    status, out, err = summarize(capsys, path, "--format", "json")
+    (found,) = json.loads(out)
+    assert status == 0 and [segment["text"] for segment in found["segments"]] == list(SAID)
+    assert err.splitlines() == found["notes"] and "opposite phase" in err
+
+
+@pytest.mark.parametrize("samples", [1, 192, 1_600])
+def test_a_moment_of_sound_is_nothing_heard(loaded, tmp_path, capsys, samples):
+    path = written(tmp_path / "a.wav", np.full(samples, 0.0 if samples == 1 else 0.1))
+    assert summarize(capsys, path)[2] == f"{path}: nothing was heard\n"
+
+
+def test_what_is_no_regular_file_is_refused_unread(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path in (tmp_path / "pipe.wav", "/dev/zero"):
+        assert refused(capsys, path).startswith(f"{path}: is no regular file (a pipe, a socket or a device)")
 
 
 def test_a_broken_file_is_told_the_rest_goes_on_and_the_status_is_1(loaded, talk, tmp_path, capsys):

@@ -1,38 +1,47 @@
 """Audio files as models want them: 16 kHz mono float32, whole (`read_audio`) or in pieces of bounded length (`windows`).
 
-Whatever libsndfile reads goes through (WAV, FLAC, Ogg, MP3; any rate from 4 kHz up, any number of channels, which are
-averaged). A file is decoded and resampled block by block, which gives the same samples as in one go, bit for bit, so only
-what is asked for lies in memory. Silence is audio like any other. What cannot be used raises `AudioError`, an `InputError`
-that names the file: not there, empty, unreadable, broken off, without samples, or with samples that are no finite numbers.
+Whatever libsndfile reads goes through (WAV, FLAC, Ogg, MP3; any rate from 4 kHz up, any number of
+channels), and what `ffmpeg` reads where that is installed. Channels are averaged; where two of them
+cancel each other out, the loudest is taken, which is said. A file is decoded and resampled block by
+block, which gives the same samples as in one go, bit for bit, so only what is asked for lies in
+memory. Its length is what it decodes to, whatever its header says: `containers` finds the streams
+of joined and chained files. Silence is audio like any other. What cannot be used raises
+`AudioError`, an `InputError` that names the file: not there, empty, unreadable, broken off, without
+samples, or with samples that are no finite numbers or far out of range.
 
-What cannot be told is not found: an Ogg Opus or MP3 file that lost a piece of its middle is just shorter. The `duration_s`
-of a manifest finds that.
+What cannot be told is not found: a file that lost whole frames in its middle may be just shorter.
+The `duration_s` of a manifest finds that.
 """
 
-import re
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from asum_lib.corpora import containers, ffmpeg
+from asum_lib.corpora.parts import AudioError, Part, Slice
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
-from asum_lib.errors import InputError
+from asum_lib.paths import readable
+
+__all__ = ["AudioError", "cut_to", "duration_s", "is_audio", "read_audio", "samples_of", "usable", "windows"]
 
 _BLOCK_SAMPLES = 1 << 18  # of all channels: some megabytes
 _LOWEST_HZ, _HIGHEST_HZ = 4_000, 768_000  # below is no speech; a broken header may state 1 Hz, and 16,000 times the samples
 _QUIET_S = 0.05  # on real speech, longer stretches miss pauses more often and shorter ones fall into the gap of a plosive
 _SHORTEST_S = 0.1  # of a last piece
 _UNKNOWN_FRAMES = 2**62  # a header that leaves the length open gives more than that
-_OPEN_ENDED_BYTES = 0x7FFF_F000  # the same in RIFF and AIFF, written by programs that could not seek back
-_MISCOUNTED_BYTES = 1_024  # some programs count the header too
+_HIGHEST = 10.0  # of a sample: full scale is 1, and float recordings may go some way beyond it
+_PIECE_S = 1.0  # in which channels are looked at
+_CANCELLED = 0.25  # of their power, what two channels keep in their sum where they cancel each other out
+_HEARD = 10**-5.5  # mean square, -55 dB of full scale: below that channels are but noise
+
+Say = Callable[[str], None]
 
 
-class AudioError(InputError):
-    """Audio that cannot be used: `path: reason`, and `reason` alone for a list of faults."""
-
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f"{path}: {reason}")
-        self.reason = reason
+def _silent(line: str) -> None:
+    pass
 
 
 def read_audio(path: Path) -> np.ndarray:
@@ -55,9 +64,13 @@ def cut_to(samples: np.ndarray, window_s: float) -> Iterator[np.ndarray]:
     yield from _cut([samples], window_s)
 
 
-def samples_of(path: Path) -> Iterator[np.ndarray]:
-    """The file block by block, 16 kHz mono float32; together they are `read_audio(path)`. Raises `AudioError`."""
-    return _blocks(path)
+def samples_of(path: Path, say: Say = _silent) -> Iterator[np.ndarray]:
+    """The file block by block, 16 kHz mono float32; together they are `read_audio(path)`.
+
+    What a person should know of it, such as channels that cancel each other out, goes to `say`.
+    Raises `AudioError`.
+    """
+    return _blocks(path, say)
 
 
 def _cut(blocks: Iterable[np.ndarray], window_s: float) -> Iterator[np.ndarray]:
@@ -78,12 +91,44 @@ def _cut(blocks: Iterable[np.ndarray], window_s: float) -> Iterator[np.ndarray]:
     yield rest.copy()
 
 
-def duration_s(path: Path) -> float:
+def duration_s(path: Path, say: Say = _silent) -> float:
     """Seconds of audio in the file, by decoding all of it (a few thousand times faster than real time). Raises `AudioError`."""
-    frames = 0
-    for block, rate_hz in _decoded(path):
-        frames, rate = frames + len(block), rate_hz
-    return frames / rate
+    frames: dict[int, int] = {}
+    for block, rate_hz in _decoded(path, say):
+        frames[rate_hz] = frames.get(rate_hz, 0) + len(block)
+    return sum(count / rate_hz for rate_hz, count in frames.items())
+
+
+def usable(path: Path) -> str | None:
+    """What is wrong with a path before anything of it is read; None where it is a regular file."""
+    try:
+        if path.is_dir():
+            return "is a folder, not an audio file"
+        if not path.exists():
+            return "no such audio file"
+        if not path.is_file():
+            return "is no regular file (a pipe, a socket or a device): an audio file is needed"
+        if not path.stat().st_size:
+            return "is empty (0 bytes): copy the audio file anew"
+        path.open("rb").close()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
+def is_audio(path: Path) -> bool:
+    """Whether a regular file begins like audio that can be read, whatever its name is."""
+    import soundfile
+
+    if usable(path):
+        return False
+    if ffmpeg.known(path):
+        return True
+    try:
+        with soundfile.SoundFile(Slice(path, Part(0, path.stat().st_size))):
+            return True
+    except (OSError, TypeError, soundfile.SoundFileError):
+        return False
 
 
 def _quietest(samples: np.ndarray, low: int, high: int) -> int:
@@ -94,10 +139,16 @@ def _quietest(samples: np.ndarray, low: int, high: int) -> int:
     return low + len(stretches) - 1 - int(np.argmin(stretches[::-1])) + width // 2
 
 
-def _blocks(path: Path) -> Iterator[np.ndarray]:
+def _blocks(path: Path, say: Say = _silent) -> Iterator[np.ndarray]:
     """The file at 16 kHz, block by block."""
-    stream, count = None, 0
-    for block, rate_hz in _decoded(path):
+    stream, stream_hz, count = None, SAMPLE_RATE_HZ, 0
+    for block, rate_hz in _decoded(path, say):
+        if rate_hz != stream_hz:  # at the start, or a file of several rates
+            if stream is not None:
+                rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+                count += len(rest)
+                yield rest
+            stream, stream_hz = None, rate_hz
         if rate_hz != SAMPLE_RATE_HZ:
             import soxr
 
@@ -113,73 +164,127 @@ def _blocks(path: Path) -> Iterator[np.ndarray]:
         raise AudioError(path, "no samples at 16 kHz: audio of at least some milliseconds is needed")
 
 
-def _decoded(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+def _decoded(path: Path, say: Say) -> Iterator[tuple[np.ndarray, int]]:
     """Mono float32 blocks of the file as it is, each with the rate in Hz; checks all that is promised in the module's docstring."""
-    import soundfile
-
     path = Path(path)
+    if fault := usable(path):
+        raise AudioError(path, fault)
     try:
-        if not path.is_file():
-            raise AudioError(path, "is a folder, not an audio file" if path.is_dir() else "no such audio file")
-        if not path.stat().st_size:
-            raise AudioError(path, "is empty (0 bytes): copy the audio file anew")
-        path.open("rb").close()
+        parts = containers.parts(path)
     except OSError as error:
         raise AudioError(path, f"cannot be read ({error.strerror})") from None
+    mix, done_s, empty = _Downmix(path, say), 0.0, True
+    for number, part in enumerate(parts or [None], start=1):
+        for block, rate_hz in _channels(path, part, done_s):
+            if not _LOWEST_HZ <= rate_hz <= _HIGHEST_HZ:
+                needed = f"from {_LOWEST_HZ} to {_HIGHEST_HZ} is needed"
+                raise AudioError(path, f"has a sample rate of {rate_hz} Hz: {needed}")
+            _check(path, block, rate_hz, done_s)
+            yield mix(block, rate_hz), rate_hz
+            done_s += len(block) / rate_hz
+            empty = False
+        if part and part.note:
+            say(f"{readable(path)}: {part.note}")
+        if number == len(parts) > 1:
+            say(f"{readable(path)}: holds {number} recordings one after the other: all are read")
+    if empty:
+        raise AudioError(path, "has no samples (zero-length, or broken off): audio of at least some milliseconds is needed")
+
+
+def _channels(path: Path, part: Part | None, before_s: float) -> Iterator[tuple[np.ndarray, int]]:
+    """(float32 of shape (frames, channels), rate in Hz) of a part of a file, or of a file of no known parts."""
+    import soundfile
+
+    known = part is not None
+    whole = part is None or (part.start == 0 and not part.head and part.stop == path.stat().st_size)
+    if part is None:  # without its name: libsndfile takes any text that is called .vox or .gsm for sound
+        part = Part(0, path.stat().st_size)
+    opened = os.fsencode(path) if whole and known else Slice(path, part)
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(opened)
     except (soundfile.SoundFileError, TypeError):  # TypeError: headerless audio (.raw), whose rate nobody knows
-        raise AudioError(path, "is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed") from None
+        if whole:
+            yield from _by_ffmpeg(path)
+            return
+        raise AudioError(path, f"is broken somewhere after {before_s:.0f} s: copy it anew") from None
     with file:
-        rate_hz, promised, done, frames = file.samplerate, file.frames, 0, max(1, _BLOCK_SAMPLES // file.channels)
-        if not _LOWEST_HZ <= rate_hz <= _HIGHEST_HZ:
-            raise AudioError(path, f"has a sample rate of {rate_hz} Hz: from {_LOWEST_HZ} to {_HIGHEST_HZ} is needed")
-        if (lost := _lost(file.extra_info)) is not None:
-            raise AudioError(path, f"is broken off: {lost:.0%} of the audio that its header promises is missing: copy it anew")
-        if file.format == "OGG":
-            whole, last_frame = _ogg_end(path)
-            if not whole:
-                raise AudioError(path, "is broken off: its end is missing: copy it anew")
-            if file.subtype == "VORBIS":
-                promised = max(promised, last_frame)
+        rate_hz, promised, done = file.samplerate, file.frames, 0
+        if not known and file.format == "MP3":
+            raise AudioError(path, "is MP3 whose length cannot be told: convert it to WAV or FLAC")
+        if file.format == "MP3":
+            promised = part.least_frames
+        frames = max(1, _BLOCK_SAMPLES // file.channels)
         while True:
             try:
-                block = file.read(frames, dtype="float32", always_2d=True).mean(axis=1)
+                block = file.read(frames, dtype="float32", always_2d=True)
             except soundfile.SoundFileError:
-                raise AudioError(path, f"is broken somewhere after {done / rate_hz:.0f} s: copy it anew") from None
+                at_s = before_s + done / rate_hz
+                raise AudioError(path, f"is broken somewhere after {at_s:.0f} s: copy it anew") from None
             if not len(block):
                 break
-            finite = np.isfinite(block)
-            if not finite.all():
-                where_s = (done + int(np.argmin(finite))) / rate_hz
-                raise AudioError(path, f"has a sample at {where_s:.3f} s that is no finite number (NaN or infinite): write it anew without")
             done += len(block)
             yield block, rate_hz
-        if not done:
-            raise AudioError(path, "has no samples (zero-length, or broken off): audio of at least some milliseconds is needed")
-        if done < promised < _UNKNOWN_FRAMES and not (file.format == "MP3" and done > 0.99 * promised):  # MP3 headers only estimate
+        if done < promised < _UNKNOWN_FRAMES:
             raise AudioError(path, f"is broken off: it should hold {promised / rate_hz:.1f} s, {done / rate_hz:.1f} s can be read: copy it anew")
 
 
-def _lost(header: str) -> float | None:
-    """The missing share of a WAV or AIFF file, by libsndfile's log of its header; None where nothing is missing.
-
-    For these formats libsndfile takes the size of the file for the truth, and only notes what the header says.
-    """
-    match = re.search(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", header, flags=re.MULTILINE)
-    if not match:
-        return None
-    promised, there = map(int, match.groups())
-    return 1 - there / promised if there + _MISCOUNTED_BYTES < promised < _OPEN_ENDED_BYTES else None
+def _by_ffmpeg(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+    if not ffmpeg.known(path):
+        raise AudioError(path, "is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed")
+    if not ffmpeg.found():
+        raise AudioError(path, "is of a kind that only ffmpeg reads, which is not on the PATH: install ffmpeg, or convert it to WAV or FLAC")
+    yield from ffmpeg.blocks(path, _BLOCK_SAMPLES)
 
 
-def _ogg_end(path: Path) -> tuple[bool, int]:
-    """Whether the last page of an Ogg file is marked as the end of the stream, and its position (for Vorbis, in frames).
+def _check(path: Path, block: np.ndarray, rate_hz: int, before_s: float) -> None:
+    """Refuse samples that are no numbers, or on another scale."""
+    peaks = np.abs(block).max(axis=1)
+    if peaks.max() <= _HIGHEST:  # not so of NaN
+        return
+    first = int(np.argmin(peaks <= _HIGHEST))
+    where_s = before_s + first / rate_hz
+    if not np.isfinite(peaks[first]):
+        raise AudioError(path, f"has a sample at {where_s:.3f} s that is no finite number (NaN or infinite): write it anew without")
+    raise AudioError(
+        path, f"has a sample of {peaks[first]:g} at {where_s:.3f} s, and full scale is 1: divide its samples, e.g. by 32768 where they were 16-bit"
+    )
 
-    libsndfile takes the last page that it finds for the end, and a page that it cannot read, too.
-    """
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 2 * 65_307))  # twice the longest page: it holds the start of the last one
-        tail = file.read()
-    page = tail[tail.rfind(b"OggS\0") :]
-    return len(page) >= 27 and bool(page[5] & 4), int.from_bytes(page[6:14], "little", signed=True)
+
+@dataclass
+class _Downmix:
+    """The mean of all channels; where two cancel each other out, the loudest channel."""
+
+    path: Path
+    say: Say
+    taken: int | None = None  # this channel, and not the mean, since the last piece that was heard
+    said: bool = False
+
+    def __call__(self, block: np.ndarray, rate_hz: int) -> np.ndarray:
+        mono = block.mean(axis=1)
+        if block.shape[1] > 1:
+            width = round(_PIECE_S * rate_hz)
+            for start in range(0, len(block), width):
+                piece = block[start : start + width]
+                self._choose(piece)
+                if self.taken is not None:
+                    mono[start : start + width] = piece[:, self.taken]
+        return mono
+
+    def _choose(self, piece: np.ndarray) -> None:
+        products = (piece.T @ piece).astype(np.float64) / len(piece)
+        power = np.diag(products)
+        if self.taken is not None and self.taken >= len(power):
+            self.taken = None
+        if power.max() < _HEARD:
+            return
+        pairs = power[:, None] + power[None, :]
+        kept = pairs + 2 * products
+        if not ((kept < _CANCELLED * pairs) & (pairs > _CANCELLED * power.sum())).any():
+            self.taken = None
+            return
+        if self.taken is None or power[self.taken] < power.max() / 2:
+            self.taken = int(np.argmax(power))
+        if not self.said:
+            self.said = True
+            which = f"channel {self.taken + 1} of {len(power)}, the loudest, is taken"
+            self.say(f"{readable(self.path)}: its channels cancel each other out (opposite phase): {which}")

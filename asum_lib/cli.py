@@ -119,6 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--format", default="md", help="md (default) or json")
     verify.add_argument("--dry-run", action="store_true", help="score again and print the sample, but measure and write nothing")
 
+    rescore = add("rescore", _rescore, "score records again from their samples, without a model, and say what changes")
+    rescore.add_argument("tables", metavar="TABLE", nargs="*", help="tables, such as whisper_wer (default: every table)")
+    rescore.add_argument("--scale", help="mini or paper (default: both)")
+    rescore.add_argument("--write", action="store_true", help="write what changes into the records, and their samples")
+    rescore.add_argument("--format", default="md", help="md (default) or json")
+
     pretrain = add("pretrain", _pretrain, "make a mini checkpoint anew")
     pretrain.add_argument("name", metavar="NAME", help="whisper-tiny, ..., whisper-large, t5-mini or mbart-mini")
     pretrain.add_argument("--steps", metavar="N", help="shorten the run to N steps (needs --out)")
@@ -265,6 +271,23 @@ def _verify(options) -> int:
         _say(f"written to {verified.write(found)}")
     _print(options.format, asdict(found), lambda _: verified.as_markdown(found))
     return 0 if found.holds else 1
+
+
+def _rescore(options) -> int:
+    choose("format", options.format, FORMATS)
+
+    from asum_lib.study import rescoring
+
+    found, faults = rescoring.rescore(options.tables, options.scale, options.write, progress=_say)
+    if not found:
+        _say("nothing changed")
+    elif not options.write:
+        _say("nothing is written: --write does that")
+    if found or options.format == "json":
+        _print(options.format, rescoring.as_rows(found), lambda rows: rescoring.as_markdown(found))
+    for fault in faults:
+        _fail(fault, status=1)
+    return 1 if faults else 0
 
 
 def _pretrain(options) -> None:

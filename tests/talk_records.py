@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from asum_lib.corpora import talks
-from asum_lib.study import records, talk_run
+from asum_lib.study import records, talk_scores
 from asum_lib.study.talk_cells import E2E, TalkCell, make_talk_cell
 
 COUNT = 12
@@ -54,7 +54,7 @@ def write_system(
     """The records of a system's seeds, from what it writes, and hears, of each talk; failed ones where there is a `reason`."""
     spoken = few(corpus)
     transcripts = None if heard is None else [heard(talk) for talk in spoken.talks]
-    rows = talk_run.sample_rows(spoken, [written(talk) for talk in spoken.talks], transcripts)
+    rows = talk_scores.sample_rows(spoken, [written(talk) for talk in spoken.talks], transcripts)
     return [write_cell(results, make_talk_cell(system, table=table, corpus=corpus, seed=seed, **cell), rows, reason) for seed in seeds]
 
 
@@ -72,7 +72,7 @@ def write_cell(results: Path, cell: TalkCell, rows: Sequence[dict], reason: str 
             "peak_runs": 3,
             "execution": {"rows": [{"step": 2_000, "loss": 0.1, "dev_wer_pct": 8.25}, {"dev_rouge1": 61.0}, {"dev_rouge1": 62.5}]},
         },
-        metrics={} if reason else talk_run.metrics(rows),
+        metrics={} if reason else talk_scores.metrics(cell.as_dict(), rows),
         memory_bytes=records.unmeasured(records.MEMORY_BYTES, weights=2_500_000),
         params=records.unmeasured(records.PARAMS, total=1_000, trainable=1_234),
         time_s=records.unmeasured(records.TIME_S),

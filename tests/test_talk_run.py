@@ -6,7 +6,7 @@ import pytest
 from talk_records import COUNT, cost_rows, few, right, without_tool, write_cell, write_system
 
 from asum_lib.errors import InputError
-from asum_lib.study import e2e_summarization, records, remeasure, talk_claims, talk_run, talk_tables, text_tables
+from asum_lib.study import e2e_summarization, records, remeasure, talk_claims, talk_run, talk_scores, talk_tables, text_tables
 from asum_lib.study.talk_cells import COST, E2E, PROSODY, TABLES, make_talk_cell, planned_talks
 
 QUICK = {"table": E2E, "systems": ["chance", "lead3"], "sizes": ["medium"], "precisions": ["int8"], "seeds": [0], "grid": False}
@@ -66,7 +66,7 @@ def test_a_record_scored_again_is_as_it_was_and_a_changed_summary_is_found(tmp_p
 def test_a_wrong_tool_costs_a_fact_and_makes_one_up_where_it_is_a_tool_of_the_generator():
     talk = few().talks[0]
     wrong = talk.summary.replace("a copper kettle", "a glass jar")
-    (row,) = talk_run.sample_rows(replace(few(), talks=(talk,)), [wrong])
+    (row,) = talk_scores.sample_rows(replace(few(), talks=(talk,)), [wrong])
     assert (row["wanted"] - row["right"], row["beside"], row["made_up"]) == (1, 0, 1)
 
 
@@ -77,7 +77,7 @@ def test_a_step_is_right_when_it_is_the_stressed_one_and_no_other():
     other = next(fact.value for fact in talk.facts if fact.kind == "step" and not fact.key)
     one = replace(corpus, talks=(talk,))
     summaries = [f"above all {stressed}.", f"above all {other}.", f"above all {stressed} and {other}.", "above all rest."]
-    assert [talk_run.sample_rows(one, [summary])[0]["step_right"] for summary in summaries] == [1.0, 0.0, 0.0, 0.0]
+    assert [talk_scores.sample_rows(one, [summary])[0]["step_right"] for summary in summaries] == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_the_ladder_is_read_from_the_records_of_the_wer_table():

@@ -12,7 +12,7 @@ from asum_lib.errors import InputError
 from asum_lib.models import loading, speech_summary, summarize, text_ladder
 from asum_lib.models.eye import Eye, SeeingSummarizer, looking_loss
 from asum_lib.models.ladder import checkpoint
-from asum_lib.study import claims, render_video, talk_run, talk_video, video_frames
+from asum_lib.study import claims, render_video, talk_run, talk_scores, talk_video, video_frames
 from asum_lib.study.talk_cells import E2E, IN_ROOMS, ROOMS, VIDEO, make_talk_cell, planned_talks
 from asum_lib.training import seeing
 from asum_lib.training import speech_summary as training
@@ -165,7 +165,7 @@ def write_table(results, written: dict, corpora=ROOMS) -> None:
     for corpus in corpora:
         spoken = few(corpus)
         for system, write in written.items():
-            rows = talk_run.sample_rows(spoken, [write(talk) for talk in spoken.talks])
+            rows = talk_scores.sample_rows(spoken, [write(talk) for talk in spoken.talks])
             rows = [row | talk_video.by_kind(talk.facts, row["summary"]) for row, talk in zip(rows, spoken.talks, strict=True)]
             for seed in (0, 1, 2):
                 write_cell(results, make_talk_cell(system, table=VIDEO, corpus=corpus, seed=seed), rows)

@@ -32,6 +32,7 @@ __all__ = [
     "materialize",
     "read_audio",
     "read_manifest",
+    "spoken_texts",
     "windows",
 ]
 
@@ -88,6 +89,14 @@ def generated_fingerprint(name: str, split: str) -> str | None:
 
         return digits.fingerprint(split)
     return None
+
+
+def spoken_texts(name: str, split: str) -> dict[str, str]:
+    """{id: text} of the utterances of a corpus of `howto`, without making their audio."""
+    from asum_lib.corpora import howto
+
+    takes = howto.takes(DOMAIN_OF[choose("generated corpus", name, DOMAIN_OF)], split)
+    return {take.id: take.text for take in takes}
 
 
 def dataset_revision(name: str) -> str | None:

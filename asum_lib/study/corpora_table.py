@@ -11,7 +11,7 @@ summaries (`corpora.text_files`).
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from asum_lib.corpora import texts
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import extractive, rouge, stats, summaries
 from asum_lib.paths import RESULTS
-from asum_lib.study import records
+from asum_lib.study import records, scores
 from asum_lib.study.cells import SCALES
 from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.text_cells import SYSTEMS
@@ -254,18 +254,14 @@ def read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: s
     """The record at `path` if it was made of this very corpus in this way; else it is made and written there. An empty corpus is refused."""
     if not corpus.documents:
         raise InputError(f"{corpus.name} {corpus.split} has no documents")
-    every = ("documents", *STATISTICS, *VOCABULARY, POSITION, *SYSTEM_METRICS)
-    signatures = " ".join(signature(metric, corpus.language) for metric in every)
-    config = {"language": corpus.language, "sentences": sentences_taken(corpus.language), "draws": _draws(len(corpus.documents))}
-    data = {"corpus": corpus.fingerprint, "lexicon": _lexicon(corpus)}
-    own = records.fingerprint(cell.as_dict() | config, data, "none", signatures)
+    config, own = _resolve(cell, corpus)
     if path.is_file() and (record := records.read(path)).fingerprint == own:
         return record
     started_at, start = records.now(), time.perf_counter()
     lines = counts(corpus)
-    metrics = _statistics(corpus, lines)
+    metrics = _statistics(cell, corpus, lines)
     if cell.split in SYSTEM_SPLITS:
-        metrics |= _systems(corpus, lines)
+        metrics |= _systems(cell, corpus, lines)
     took_s = time.perf_counter() - start
     print(f"{cell.name}: {len(lines)} documents ({took_s:.0f} s)", file=sys.stderr, flush=True)
     record = records.Record(
@@ -290,6 +286,24 @@ def read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: s
     return records.write(record, path, lines if cell.split in SYSTEM_SPLITS else [])
 
 
+def fingerprint_of(cell: Cell, known: Mapping[str, str] | None = None) -> str:
+    """What the record of a cell of a generated corpus must carry to be fresh.
+
+    `known` are signatures by metric, today's where it has none.
+    """
+    corpus = texts.head(texts.load_texts(cell.corpus, cell.split), cell.limit)
+    return _resolve(cell, corpus, known)[1]
+
+
+def _resolve(cell: Cell, corpus: texts.TextCorpus, known: Mapping[str, str] | None = None) -> tuple[dict, str]:
+    every = ("documents", *STATISTICS, *VOCABULARY, POSITION, *SYSTEM_METRICS)
+    signatures = " ".join((known or {}).get(metric) or signature(metric, corpus.language) for metric in every)
+    language, count = corpus.language, len(corpus.documents)
+    config = {"language": language, "sentences": sentences_taken(language), "draws": _draws(count)}
+    data = {"corpus": corpus.fingerprint, "lexicon": _lexicon(corpus)}
+    return config, records.fingerprint(cell.as_dict() | config, data, "none", signatures)
+
+
 def _lexicon(corpus: texts.TextCorpus) -> dict | None:
     return texts.lexicon(corpus.name) if corpus.name in texts.NAMES else None
 
@@ -304,57 +318,77 @@ def _draws(documents: int) -> int:
     return min(stats.DRAWS, max(200, MOST_DRAWN // max(documents, 1)))
 
 
-def _interval(parts, wholes) -> tuple[float, float, float]:
-    return stats.ratio_interval([parts], wholes, draws=_draws(len(wholes)))
-
-
-def _statistics(corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
+def _statistics(cell: Cell, corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
     n = len(lines)
-    found = {"documents": records.Metric(n, n, n, "documents", "higher", signature("documents", corpus.language), n)}
-    for metric, (unit, part, whole) in STATISTICS.items():
-        if part not in lines[0] or (whole and not sum(line[whole] for line in lines)):
-            continue
-        scale = 1 if unit == "%" else 100  # ratios come in per cent
-        over = [line[whole] for line in lines] if whole else np.ones(n)
-        value, lo, hi = (number / scale for number in _interval([line[part] for line in lines], over))
-        found[metric] = records.Metric(value, lo, hi, unit, "higher", signature(metric, corpus.language), n)
-    for metric, written in zip(VOCABULARY, ([d.text for d in corpus.documents], [d.reference for d in corpus.documents]), strict=True):
-        types = len({word for text in written for word in summaries.words(text)})
+    of_all = signature("documents", corpus.language)
+    found = {"documents": records.Metric(n, n, n, "documents", "higher", of_all, n)}
+    found |= pooled_statistics(cell.as_dict(), lines, corpus.language)
+    written = ([d.text for d in corpus.documents], [d.reference for d in corpus.documents])
+    for metric, of in zip(VOCABULARY, written, strict=True):
+        types = len({word for text in of for word in summaries.words(text)})
         found[metric] = records.Metric(types, None, None, "distinct words", "higher", signature(metric, corpus.language), n)
     return found
 
 
-def _systems(corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
+def pooled_statistics(cell: dict, lines: list[dict], language: str) -> dict[str, records.Metric]:
+    """Every metric of `STATISTICS` that the rows of the documents give."""
+    found = {}
+    for metric, (unit, part, whole) in STATISTICS.items():
+        if part not in lines[0] or (whole and not sum(line[whole] for line in lines)):
+            continue
+        scale = 1 if unit == "%" else 100  # ratios come in per cent
+        over = [line[whole] for line in lines] if whole else np.ones(len(lines))
+        found[metric] = _pooled(cell, lines, metric, part, over, language, unit, scale)
+    return found
+
+
+def pooled_systems(cell: dict, lines: list[dict], language: str) -> dict[str, records.Metric]:
+    """Every metric of the extractive systems that the rows of the documents give."""
+    found = {}
+    for system in SYSTEMS:
+        for metric in SYSTEM_METRICS:
+            name = f"{system}.{metric}"
+            if metric == "fact_recall" and f"{system}.right" in lines[0]:
+                over = [line["key_facts"] for line in lines]
+                found[name] = _pooled(cell, lines, metric, f"{system}.right", over, language, "%")
+            elif name in lines[0]:
+                unit, scale = ("words", 100) if metric == "words" else ("ROUGE x 100", 1)
+                found[name] = _pooled(cell, lines, metric, name, np.ones(len(lines)), language, unit, scale)
+    places = [line.get("oracle_positions", []) for line in lines]
+    if any(places):
+        sums = [line | {POSITION: sum(own)} for line, own in zip(lines, places, strict=True)]
+        over = [len(own) for own in places]
+        unit = "0 first sentence, 1 last"
+        found[POSITION] = _pooled(cell, sums, POSITION, POSITION, over, language, unit, 100)
+    return found
+
+
+def _pooled(cell, lines, metric, part, over, language, unit, scale=1) -> records.Metric:
+    parts = [line[part] for line in lines]
+    about = (unit, "higher", signature(metric, language))
+    return scores.pooled(cell, lines, parts, over, *about, draws=_draws(len(lines)), scale=scale)
+
+
+def _systems(cell: Cell, corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
     """The metrics of the extractive systems; adds their values to the rows of the documents."""
     references = [document.reference for document in corpus.documents]
     lexicon = _lexicon(corpus)
-    found = {}
-
-    def add(name, metric, parts, wholes, unit, scale=1):
-        value, lo, hi = (number / scale for number in _interval(parts, wholes))
-        found[name] = records.Metric(value, lo, hi, unit, "higher", signature(metric, corpus.language), len(lines))
-
     by_system, places = system_texts(corpus)
     for system, written in by_system.items():
-        scores = rouge.score(references, written, corpus.language, types=("rouge1", "rouge2", "rougeL"))
+        found = rouge.score(references, written, corpus.language, types=("rouge1", "rouge2", "rougeL"))
         if corpus.language == "ru":
-            scores["rouge1_default"] = rouge.score(references, written, "ru", tokenizer="default", types=("rouge1",))["rouge1"]
-        for metric, values in scores.items():
-            add(f"{system}.{metric}", metric, values, np.ones(len(lines)), "ROUGE x 100")
-            for line, value in zip(lines, values, strict=True):
-                line[f"{system}.{metric}"] = round(float(value), 6)
-        words = [len(summaries.words(text)) for text in written]
-        add(f"{system}.words", "words", words, np.ones(len(lines)), "words", 100)
-        if lexicon:
-            slots = [summaries.slot_counts(text, document.facts, lexicon) for text, document in zip(written, corpus.documents, strict=True)]
-            add(f"{system}.fact_recall", "fact_recall", [s.right for s in slots], [s.right + s.missed for s in slots], "%")
-            for line, slot in zip(lines, slots, strict=True):
-                line[f"{system}.right"] = slot.right
+            of_trap = rouge.score(references, written, "ru", tokenizer="default", types=("rouge1",))
+            found["rouge1_default"] = of_trap["rouge1"]
+        for number, (line, document) in enumerate(zip(lines, corpus.documents, strict=True)):
+            for metric, values in found.items():
+                line[f"{system}.{metric}"] = round(float(values[number]), 6)
+            line[f"{system}.words"] = len(summaries.words(written[number]))
+            if lexicon:
+                slots = summaries.slot_counts(written[number], document.facts, lexicon)
+                line[f"{system}.right"] = slots.right
     for line, own in zip(lines, places, strict=True):
         line["oracle_positions"] = [round(place, 4) for place in own]
-    if any(places):
-        add(POSITION, POSITION, [sum(own) for own in places], [len(own) for own in places], "0 first sentence, 1 last", 100)
-    return found
+    return pooled_systems(cell.as_dict(), lines, corpus.language)
 
 
 def main(arguments: list[str] | None = None) -> int:

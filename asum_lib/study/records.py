@@ -171,11 +171,10 @@ def write(record: Record, path, samples: list[dict]) -> Record:
     else:
         packed, filled = None, None
     record = replace(record, samples=filled)
-    text = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-    _from_dict(json.loads(text), path)
+    content = _as_json(record, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _alone(path.parent), files.aside(path) as record_aside, files.aside(samples_path) as samples_aside:
-        files.fill(record_aside, text.encode())
+        files.fill(record_aside, content)
         files.fill(samples_aside, packed or b"")
         path.unlink(missing_ok=True)
         if packed is None:
@@ -184,6 +183,14 @@ def write(record: Record, path, samples: list[dict]) -> Record:
             files.put(samples_aside, samples_path)
         files.put(record_aside, path)
     return record
+
+
+def rewrite(record: Record, path) -> None:
+    """Write a record in the place of another with the same samples, which stay as they are."""
+    path = Path(path)
+    content = _as_json(record, path)
+    with _alone(path.parent):
+        files.write_whole(path, content)
 
 
 def check_writable(folder) -> None:
@@ -281,6 +288,13 @@ def packages() -> dict[str, str | None]:
             return None
 
     return {name: version(name) for name in LIBRARIES}
+
+
+def _as_json(record: Record, path: Path) -> bytes:
+    """What the file of a record holds; refuses what could not be read again."""
+    text = json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    _from_dict(json.loads(text), path)
+    return text.encode()
 
 
 def _samples_path(path: Path) -> Path:

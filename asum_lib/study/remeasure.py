@@ -7,23 +7,22 @@ was recorded: the counts of a corpus and the accounted bytes exactly, a measured
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from asum_lib.errors import InputError
-from asum_lib.measure import rouge, stats
-from asum_lib.study import corpora_table, memory_footprint, memory_table, records, sweep, tables, text_scores, text_tables
-from asum_lib.study.cells import LONG_TEXT, MEMORY, Cell
+from asum_lib.measure import stats
+from asum_lib.study import corpora_table, memory_footprint, memory_table, records, rescoring, sweep, tables, text_tables
+from asum_lib.study.cells import Cell
 from asum_lib.study.records import Metric, Record
-from asum_lib.study.talk_cells import COST, IN_ROOMS, VIDEO, TalkCell
-from asum_lib.study.talk_cells import TABLES as TALK_TABLES
+from asum_lib.study.rescoring import EXACT
+from asum_lib.study.talk_cells import IN_ROOMS, VIDEO, TalkCell
 from asum_lib.study.text_cells import EXTRACTIVE, TextCell
 from asum_lib.study.text_cells import SIZES as TEXT_SIZES
 
-EXACT = 1e-9  # two values from the same counts differ by rounding alone
 # A peak has no sampling error to make an interval of. Repeats on one machine are nearly always within a hundredth of each other (their lowest
 # and highest are recorded), but another kernel, C library or number of threads moves heap and scratch by more: a tenth is room for these, and
 # still finds a copy of the weights, a gradient or a cache too many, which is what moves a peak when code or libraries change.
@@ -59,90 +58,22 @@ class Kind:
 
 def kind_of(record: Record) -> Kind:
     """The kind of a record; records of local files and format checks are known by their cells."""
-    return KINDS[KIND_OF_TABLE.get(record.table) or ("speech" if "rate" in record.cell else "text")]
+    return KINDS[rescoring.kind(record)]
 
 
 def rescore(path: Path, record: Record) -> str | None:
     """What is wrong when the record's own samples are scored again, in one line; None where all is as recorded."""
     try:
         return kind_of(record).rescore(path, record)
-    except InputError as error:
-        return str(error)
-    except (KeyError, OSError, ValueError, EOFError) as error:
-        return f"its samples cannot be read ({type(error).__name__}: {error})"
+    except (InputError, KeyError, OSError, ValueError, EOFError) as error:
+        return rescoring.error_line(error)
 
 
-def _rescore_speech(path: Path, record: Record) -> str | None:
-    """Held exactly: the hash of the samples, the counts of every test utterance, the WER, its interval, the number of utterances,
-    and the errors of every epoch, on dev and on the source, against the counts kept beside them."""
-    from asum_lib.measure import wer
-
-    metric, samples = record.metrics[tables.METRIC], records.samples_of(record, path)
-    test = [row for row in samples if row["split"] == record.cell["split"]]
-    if any(row["reference"] is None for row in test):  # someone else's recordings: only the counts were kept
-        counts = [wer.ErrorCounts(**{field.name: row[field.name] for field in fields(wer.ErrorCounts)}) for row in test]
-    else:
-        normalizer = record.config["normalizer"]
-        counts = wer.count_errors([row["reference"] for row in test], [row["hypothesis"] for row in test], normalizer)
-    for row, count in zip(test, counts, strict=True):
-        kept = {key: row.get(key) for key in ("substitutions", "insertions", "deletions", "words")}
-        if kept != asdict(count):
-            return f"utterance {row['id']}: {sum(v or 0 for k, v in kept.items() if k != 'words')} errors recorded, {count.errors} when scored again"
-    if len(test) != metric.n:
-        return f"{metric.n} utterances recorded, {len(test)} in its samples"
-    again = stats.ratio_interval([[count.errors for count in counts]], [count.words for count in counts])
-    for what, recorded, value in zip(("WER", "lower end", "upper end"), (metric.value, metric.lo, metric.hi), again, strict=True):
-        if abs(recorded - value) > EXACT:
-            return f"{what} {recorded:.4f} recorded, {value:.4f} when its transcripts are scored again"
-    for epoch in record.history:
-        for split in ("dev", "source"):
-            errors = sum(row["errors"] for row in samples if row.get("epoch") == epoch["epoch"] and row["split"] == split)
-            if errors != (epoch.get(f"{split}_errors") or 0):
-                return f"epoch {epoch['epoch']}: {epoch.get(f'{split}_errors')} {split} errors recorded, {errors} in its samples"
-    return None
-
-
-def _rescore_text(path: Path, record: Record) -> str | None:
-    """Held exactly: every ROUGE of every document, and each metric with its interval."""
-    rows = [row for row in records.samples_of(record, path) if row["split"] == record.cell["split"]]
-    references, written = [row["reference"] for row in rows], [row["summary"] for row in rows]
-    language = text_scores.language_of(record)
-    for kind in () if None in references else rouge.TYPES:  # of someone else's texts only the scores were kept
-        again = rouge.score(references, written, language, types=(kind,))[kind]
-        for row, value in zip(rows, again, strict=True):
-            if abs(row[kind] - value) > 10.0**-text_scores.DIGITS:
-                return f"document {row['id']}: {kind} {row[kind]:.4f} recorded, {value:.4f} when scored again"
-    for name, measure in text_tables.MEASURES.items():
-        if name in record.metrics:
-            over = [row[measure.over] if isinstance(measure.over, str) else measure.over for row in rows]
-            if wrong := _other_interval(name, record, stats.ratio_interval([[row[measure.of] for row in rows]], over)):
-                return wrong
-    return None
-
-
-def _rescore_costs(path: Path, record: Record) -> str | None:
-    """Held exactly: the mean of each time and number of bytes with its interval, from the talks."""
-    rows = records.samples_of(record, path)
-    for name in record.metrics:
-        measure = text_tables.MEASURES[name]
-        again = stats.ratio_interval([[row[measure.of] for row in rows]], [measure.over] * len(rows))
-        if wrong := _other_interval(name, record, again):
-            return wrong
-    return None
-
-
-def _rescore_corpora(path: Path, record: Record) -> str | None:
-    """Held exactly: each mean and share with its interval, from the counts of the documents. A train split keeps none."""
-    rows = records.samples_of(record, path)
-    if rows and len(rows) != record.metrics["documents"].value:
-        return f"{record.metrics['documents'].value} documents recorded, {len(rows)} in its samples"
-    for name, (unit, part, whole) in corpora_table.STATISTICS.items():
-        if rows and name in record.metrics:
-            over = [row[whole] for row in rows] if whole else np.ones(len(rows))
-            again = stats.ratio_interval([[row[part] for row in rows]], over, draws=record.config["draws"])
-            if wrong := _other_interval(name, record, [number / (1 if unit == "%" else 100) for number in again]):
-                return wrong
-    return None
+def _rescore_samples(path: Path, record: Record) -> str | None:
+    """The first number that its samples do not give; a signature alone is no number."""
+    numbers = (change for change in rescoring.score_again(path, record).changes if change.of != "metric" or set(change.before) - {"signature"})
+    found = next(numbers, None)
+    return found and str(found)
 
 
 def _rescore_memory(path: Path, record: Record) -> str | None:
@@ -154,15 +85,6 @@ def _rescore_memory(path: Path, record: Record) -> str | None:
         if record.metrics[name].value != value:
             return f"{name} {record.metrics[name].value} recorded, its parts add up to {value}"
     return None
-
-
-def _other_interval(name: str, record: Record, again) -> str | None:
-    recorded = record.metrics[name]
-    if all(abs(a - b) <= EXACT for a, b in zip(again, (recorded.value, recorded.lo, recorded.hi), strict=True)):
-        return None
-    return f"{name} {recorded.value:.4f} ({recorded.lo:.4f} to {recorded.hi:.4f}) recorded, {again[0]:.4f} ({again[1]:.4f} to {again[2]:.4f}) " + (
-        "from its documents"
-    )
 
 
 def _clock_s(record: Record) -> float:
@@ -247,24 +169,6 @@ def _check_texts(record: Record) -> None:
 
     if record.cell["corpus"] not in texts.NAMES:
         texts.load_texts(record.cell["corpus"], record.cell["split"])
-
-
-def _speech_fingerprint(record: Record) -> str:
-    from asum_lib.study import run
-
-    return run.fingerprint_of(Cell(**record.cell))
-
-
-def _text_fingerprint(record: Record) -> str:
-    from asum_lib.study import text_run
-
-    return text_run.fingerprint_of(TextCell(**record.cell))
-
-
-def _talk_fingerprint(record: Record) -> str:
-    from asum_lib.study import talk_run
-
-    return talk_run.fingerprint_of(TalkCell(**record.cell))
 
 
 def _memory_fingerprint(record: Record) -> str:
@@ -454,18 +358,17 @@ def _nothing(record: Record) -> None:
     return None
 
 
-KIND_OF_TABLE = dict.fromkeys(TALK_TABLES, "talks") | {COST: "talk costs", MEMORY: "memory", corpora_table.TABLE: "corpora", LONG_TEXT: "long text"}
 KINDS = {
     "speech": Kind(
         items="utterances",
         headline=_named(tables.METRIC),
-        rescore=_rescore_speech,
+        rescore=_rescore_samples,
         has_scores=_sampled,
         cost_s=_clock_s,
         stratum=_trained,
         refused=_given_checkpoint,
         check_data=_check_speech,
-        fingerprint=_speech_fingerprint,
+        fingerprint=rescoring.fingerprint_of,
         measure=_measure_speech,
         compare=_compare_speech,
         bounds=_interval_bounds,
@@ -474,13 +377,13 @@ KINDS = {
     "text": Kind(
         items="summaries",
         headline=_named("rouge1"),
-        rescore=_rescore_text,
+        rescore=_rescore_samples,
         has_scores=_sampled,
         cost_s=_clock_s,
         stratum=_trained,
         refused=_given_checkpoint,
         check_data=_check_texts,
-        fingerprint=_text_fingerprint,
+        fingerprint=rescoring.fingerprint_of,
         measure=_measure_text,
         compare=_compare_summaries,
         bounds=_interval_bounds,
@@ -489,13 +392,13 @@ KINDS = {
     "talks": Kind(
         items="summaries",
         headline=_named("rouge1"),
-        rescore=_rescore_text,
+        rescore=_rescore_samples,
         has_scores=_sampled,
         cost_s=_talk_cost_s,
         stratum=_nothing,  # of a table the cheapest: what the others stand on takes many minutes to train
         refused=_nothing,
         check_data=_nothing,
-        fingerprint=_talk_fingerprint,
+        fingerprint=rescoring.fingerprint_of,
         measure=_measure_talks,
         compare=_compare_summaries,
         bounds=_interval_bounds,
@@ -504,13 +407,13 @@ KINDS = {
     "talk costs": Kind(
         items="figures",
         headline=_named("e2e_weights_kb"),
-        rescore=_rescore_costs,
+        rescore=_rescore_samples,
         has_scores=_sampled,
         cost_s=_both_cost_s,
         stratum=_nothing,
         refused=_nothing,
         check_data=_nothing,
-        fingerprint=_talk_fingerprint,
+        fingerprint=rescoring.fingerprint_of,
         measure=_measure_talks,
         compare=_compare_figures,
         bounds=_cost_bounds,
@@ -520,7 +423,7 @@ KINDS = {
     "corpora": Kind(
         items="metrics",
         headline=_named("text_words"),
-        rescore=_rescore_corpora,
+        rescore=_rescore_samples,
         has_scores=_sampled,
         cost_s=_clock_s,
         stratum=_nothing,

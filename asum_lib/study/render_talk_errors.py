@@ -41,7 +41,7 @@ from asum_lib.study.render_talks import (
 )
 from asum_lib.study.tables import Row
 from asum_lib.study.talk_cells import E2E, SIZE
-from asum_lib.study.talk_run import NORMALIZER
+from asum_lib.study.talk_scores import NORMALIZER
 
 CORPUS = "howto-talks"
 SETS = {"all transcripts": ("ladder", "cascade"), "those of the WER table": ("ladder",), "those of the cascade": ("cascade",)}

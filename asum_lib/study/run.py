@@ -20,7 +20,7 @@ from asum_lib.errors import InputError
 from asum_lib.measure import wer
 from asum_lib.models import ladder
 from asum_lib.paths import cache
-from asum_lib.study import measuring_code, records
+from asum_lib.study import measuring_code, records, speech_scores
 from asum_lib.study.cells import EPOCHS, LEARNING_RATES, SOURCE_OF, Cell
 from asum_lib.study.sweep import Task, progress_of, silent, sweep
 from asum_lib.training import processes
@@ -140,11 +140,15 @@ def run_cells(
     return sweep([task(*one) for one in work], _wer, progress)
 
 
-def fingerprint_of(cell: Cell) -> str:
-    """What the record of a cell of the study must carry to be fresh on this machine. Raises `InputError` where its data are not here."""
+def fingerprint_of(cell: Cell, signature: str | None = None) -> str:
+    """What the record of a cell of the study must carry to be fresh on this machine. Raises `InputError` where its data are not here.
+
+    `signature` is that of the WER, today's where none is given.
+    """
     from asum_lib.models.loading import source
 
-    return _resolve(cell, _Row(source(cell.scale, cell.size), cell.scale, cell.corpus, None, silent))[1]
+    row = _Row(source(cell.scale, cell.size), cell.scale, cell.corpus, None, silent)
+    return _resolve(cell, row, signature)[1]
 
 
 def evaluation_batch(scale: str, size: str) -> int:
@@ -173,7 +177,7 @@ def _wer(record: records.Record) -> str:
     return f"{value:.1f} %"
 
 
-def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
+def _resolve(cell: Cell, row: _Row, signature: str | None = None) -> tuple[dict, str]:
     """The fully resolved configuration, and the fingerprint that holds its record to it."""
     from asum_lib.models.loading import QUANTISATION, SIMULATED, compute_dtype
 
@@ -202,7 +206,8 @@ def _resolve(cell: Cell, row: _Row) -> tuple[dict, str]:
     if source := source_of(cell):
         config["source"] = source
         data["source dev"] = generated_fingerprint(source, "dev")
-    return config, records.fingerprint(config, data, row.checksum, wer.signature(normalizer_of(cell.corpus)))
+    signature = signature or wer.signature(normalizer_of(cell.corpus))
+    return config, records.fingerprint(config, data, row.checksum, signature)
 
 
 def source_of(cell: Cell) -> str | None:
@@ -323,7 +328,6 @@ def _command(cell: Cell, model: str | None) -> str:
 def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     """Load, quantise, adapt, train, evaluate."""
     from asum_lib.measure.memory import parameter_counts
-    from asum_lib.measure.stats import ratio_interval
     from asum_lib.models.loading import load
     from asum_lib.training.adapters import kept_rank_mean
 
@@ -347,18 +351,17 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     start = clock()
     hypotheses = _hear(cell, model, speech.tokenizer, features, progress)
     evaluate_s = clock() - start
-    counts = wer.count_errors(corpus.texts, hypotheses, normalizer_of(cell.corpus))
-    for utterance, hypothesis, count in zip(corpus.utterances, hypotheses, counts, strict=True):
-        samples.append(
-            {"split": cell.split, "id": utterance.id, "reference": utterance.text, "hypothesis": hypothesis}
-            | asdict(count)
-            | {"duration_s": round(utterance.duration_s, 4)}
-        )
-    value, lo, hi = ratio_interval([[count.errors for count in counts]], [count.words for count in counts])
+    heard = [
+        {"split": cell.split, "id": utterance.id, "reference": utterance.text, "hypothesis": hypothesis}
+        for utterance, hypothesis in zip(corpus.utterances, hypotheses, strict=True)
+    ]
+    test = [
+        row | {"duration_s": round(utterance.duration_s, 4)}
+        for row, utterance in zip(speech_scores.count_test(heard, normalizer_of(cell.corpus)), corpus.utterances, strict=True)
+    ]
     total, trainable = parameter_counts(model)
-    metric = records.Metric(value, lo, hi, "%", "lower", wer.signature(normalizer_of(cell.corpus)), len(counts))
     return {
-        "metrics": {"wer_pct": metric},
+        "metrics": speech_scores.metrics(cell.as_dict(), test, normalizer_of(cell.corpus)),
         "memory_bytes": weights_of(cell.precision, model, speech.model),
         "params": {"total": total, "trainable": trainable, "kept_rank_mean": kept_rank_mean(model)},
         "time_s": {"load": round(load_s, 3), "train": train_s and round(train_s, 3), "evaluate": round(evaluate_s, 3)},
@@ -366,7 +369,7 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
         "rtfx": round(corpus.audio_s / evaluate_s, 2),
         "history": history,
         "execution": execution,
-    }, samples
+    }, [*samples, *test]
 
 
 def weights_of(precision: str, model, base) -> dict:
@@ -422,12 +425,14 @@ def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, lis
             if corpus is None:
                 continue
             hypotheses = _hear(cell, current, speech.tokenizer, heard, progress)
-            counts = wer.count_errors(corpus.texts, hypotheses, normalizer_of(cell.corpus))
-            for utterance, hypothesis, count in zip(corpus.utterances, hypotheses, counts, strict=True):
-                errors = {"errors": count.errors, "words": count.words}
-                kept["samples"].append({"split": name, "epoch": epoch, "id": utterance.id, "hypothesis": hypothesis} | errors)
-            totals |= {f"{name}_errors": sum(c.errors for c in counts), f"{name}_words": sum(c.words for c in counts)}
-            totals[f"{name}_wer_pct"] = wer.wer_pct(counts)
+            rows = [
+                {"split": name, "epoch": epoch, "id": utterance.id, "hypothesis": hypothesis}
+                for utterance, hypothesis in zip(corpus.utterances, hypotheses, strict=True)
+            ]
+            texts = {utterance.id: utterance.text for utterance in corpus.utterances}
+            rows = speech_scores.count_epochs(rows, texts, normalizer_of(cell.corpus))
+            kept["samples"] += rows
+            totals |= speech_scores.totals(name, rows)
         evaluate_s += time.perf_counter() - start
         return totals
 

@@ -14,7 +14,7 @@ from asum_lib.corpora.talks import Script
 from asum_lib.errors import InputError
 from asum_lib.measure.stats import Difference, jackknife
 from asum_lib.measure.wer import normalizer
-from asum_lib.study.talk_run import NORMALIZER
+from asum_lib.study.talk_scores import NORMALIZER
 
 KINDS = ("task", "person", "tool", "place", "sentiment")  # of facts, as a summary tells them
 

@@ -16,16 +16,14 @@ from statistics import median
 
 from asum_lib.corpora import talks
 from asum_lib.errors import InputError
-from asum_lib.measure import extractive, rouge, stats, summaries, wer
+from asum_lib.measure import extractive, rouge
 from asum_lib.paths import CHECKPOINTS, RESULTS
 from asum_lib.study import records, talk_video
 from asum_lib.study.cells import PAPER_RATE, make_cell
 from asum_lib.study.sweep import Progress, Task, progress_of, sweep
 from asum_lib.study.talk_cells import COST, ROOMS, SIZE, TRAINED_IN_ROOMS, UNTRAINED, VIDEO, TalkCell
-from asum_lib.study.text_tables import MEASURES, OF_KIND
+from asum_lib.study.talk_scores import metrics, sample_rows
 
-NORMALIZER = "whisper-basic"
-DIGITS = 6
 EXTRACTED = {"textrank": 2, "oracle": 3}  # sentences, at most; the summaries have two
 PEAK_RUNS = 3
 
@@ -45,12 +43,15 @@ def run_talk_cells(
     return sweep(tasks, _said, progress)
 
 
-def fingerprint_of(cell: TalkCell) -> str:
-    """What the record of a cell of the study must carry to be fresh on this machine."""
-    return resolve(cell)[1]
+def fingerprint_of(cell: TalkCell, signature: str | None = None) -> str:
+    """What the record of a cell of the study must carry to be fresh on this machine.
+
+    `signature` is that of ROUGE-1, today's where none is given.
+    """
+    return resolve(cell, signature)[1]
 
 
-def resolve(cell: TalkCell) -> tuple[dict, str]:
+def resolve(cell: TalkCell, signature: str | None = None) -> tuple[dict, str]:
     """The fully resolved configuration, and the fingerprint that holds its record to it. Makes no audio and loads no model."""
     config: dict = {"system": cell.system, "seed": cell.seed}
     data = {cell.split: talks.fingerprint(cell.corpus, cell.split)}
@@ -87,7 +88,7 @@ def resolve(cell: TalkCell) -> tuple[dict, str]:
         data |= talk_video.train_fingerprints()
     if cell.table == COST:
         config["peak_runs"] = PEAK_RUNS
-    signature = rouge.signature("rouge1", "en")
+    signature = signature or rouge.signature("rouge1", "en")
     return config, records.fingerprint(config, data, "-".join(_checksum(base) for base in bases) or cell.system, signature)
 
 
@@ -258,13 +259,11 @@ def _measure(cell: TalkCell, shop: Workshop) -> tuple[dict, list[dict], dict]:
         written = _summaries(loaded, texts)
         params, memory = _of_model(models)
     evaluate_s = time.perf_counter() - start
-    samples = sample_rows(corpus, written, heard)
-    if cell.table == VIDEO:
-        samples = [row | talk_video.by_kind(talk.facts, row["summary"]) for row, talk in zip(samples, corpus.talks, strict=True)]
+    samples = sample_rows(corpus, written, heard, kinds=cell.table == VIDEO)
     outcome = {
         "status": "ok",
         "reason": None,
-        "metrics": metrics(samples),
+        "metrics": metrics(cell.as_dict(), samples),
         "memory_bytes": memory,
         "params": params,
         "time_s": records.unmeasured(records.TIME_S, train=train_s, evaluate=round(evaluate_s, 3)),
@@ -303,7 +302,7 @@ def _cost(cell: TalkCell, shop: Workshop, corpus: talks.Talks) -> tuple[dict, li
     outcome = {
         "status": "ok",
         "reason": None,
-        "metrics": metrics(samples),
+        "metrics": metrics(cell.as_dict(), samples),
         "memory_bytes": of_model["e2e"][1],
         "params": of_model["e2e"][0],
         "time_s": records.unmeasured(records.TIME_S, evaluate=round(time.perf_counter() - start, 3)),
@@ -353,55 +352,6 @@ def _untrained(system: str, corpus: talks.Talks) -> list[str]:
             taken = extractive.oracle(sentences, talk.summary, EXTRACTED[system], corpus.language)
         written.append(" ".join(taken))
     return written
-
-
-def sample_rows(corpus: talks.Talks, written: Sequence[str], heard: Sequence[str] | None = None) -> list[dict]:
-    """One row a talk: what was to be written, what was, every score of it, and the transcript where one was made."""
-    scores = rouge.score([talk.summary for talk in corpus.talks], written, corpus.language)
-    lexicon = talks.lexicon(corpus.name)
-    counts = wer.count_errors([talk.transcript for talk in corpus.talks], heard, NORMALIZER) if heard is not None else None
-    rows = []
-    for number, (talk, summary) in enumerate(zip(corpus.talks, written, strict=True)):
-        row = {"split": corpus.split, "id": talk.id, "reference": talk.summary, "summary": summary}
-        row |= {kind: round(float(values[number]), DIGITS) for kind, values in scores.items()}
-        found = summaries.slot_counts(summary, talk.facts, lexicon)
-        row |= {"right": found.right, "wanted": found.right + found.missed, "beside": found.beside, "made_up": found.made_up}
-        row["words"] = len(summaries.words(summary))
-        steps = [fact for fact in talk.facts if fact.kind == "step"]
-        if steps:
-            of_step = summaries.slot_counts(summary, steps, {"step": lexicon["step"]})
-            row["step_right"] = float(of_step.right == 1 and not of_step.beside and not of_step.made_up)
-        if counts is not None:
-            row |= {"transcript": talk.transcript, "heard": heard[number], "asr_errors": counts[number].errors, "asr_words": counts[number].words}
-        rows.append(row)
-    return rows
-
-
-def metrics(samples: Sequence[dict]) -> dict[str, records.Metric]:
-    """Every metric that the rows have the numbers of."""
-    found = {}
-    for name, measure in MEASURES.items():
-        if measure.of not in samples[0] or (isinstance(measure.over, str) and measure.over not in samples[0]):
-            continue
-        over = [sample[measure.over] if isinstance(measure.over, str) else measure.over for sample in samples]
-        value, lo, hi = stats.ratio_interval([[sample[measure.of] for sample in samples]], over)
-        found[name] = records.Metric(value, lo, hi, measure.unit, measure.better, signature(name), len(samples))
-    return found
-
-
-def signature(metric: str) -> str:
-    """How a metric was computed."""
-    if metric in rouge.TYPES:
-        return rouge.signature(metric, "en")
-    if metric == "wer_pct":
-        return wer.signature(NORMALIZER)
-    return {
-        **dict.fromkeys((f"{kind}_recall" for kind in OF_KIND), "facts of a kind|stated of those in the reference|pool:corpus"),
-        "fact_recall": "facts|stated of those in the reference|pool:corpus",
-        "made_up": "facts|of no talk|mean",
-        "length": "words|tok:unicode|mean",
-        "step_right": "step|the one in the reference and no other|mean",
-    }.get(metric, f"{metric}|one talk at a time, in turn|mean" if metric.endswith("_ms") else f"{metric}|a process")
 
 
 def _of_model(models: Sequence, merged: int = 0) -> tuple[dict, dict]:

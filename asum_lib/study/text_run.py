@@ -112,9 +112,13 @@ def run_text_cells(
     return sweep(tasks, _said, progress)
 
 
-def fingerprint_of(cell: TextCell) -> str:
-    """What the record of a cell of the study must carry to be fresh on this machine."""
-    return _resolve(cell, _Work(cell.corpus, language_of(cell.corpus), cell.scale, cell.model, _source(cell, None), None, RESULTS))[1]
+def fingerprint_of(cell: TextCell, signature: str | None = None) -> str:
+    """What the record of a cell of the study must carry to be fresh on this machine.
+
+    `signature` is that of ROUGE-1, today's where none is given.
+    """
+    work = _Work(cell.corpus, language_of(cell.corpus), cell.scale, cell.model, _source(cell, None), None, RESULTS)
+    return _resolve(cell, work, signature)[1]
 
 
 def chosen_rate(corpus: str, model: str, method: str, results: Path = RESULTS) -> float:
@@ -147,9 +151,9 @@ def _source(cell: TextCell, checkpoint: str | None) -> str | None:
     return checkpoint or (str(text_ladder.checkpoint(cell.model)) if cell.scale == "mini" else REPOSITORIES[cell.model])
 
 
-def _resolve(cell: TextCell, work: _Work) -> tuple[dict, str]:
+def _resolve(cell: TextCell, work: _Work, signature: str | None = None) -> tuple[dict, str]:
     """The fully resolved configuration, and the fingerprint that holds its record to it."""
-    signature = rouge.signature("rouge1", work.language)
+    signature = signature or rouge.signature("rouge1", work.language)
     if work.where is None:
         config = {"system": cell.model, "sentences": _sentences_taken(cell.model, work.language)}
         data = {cell.split: work.documents(cell.split).fingerprint}
@@ -293,7 +297,13 @@ def _run(cell: TextCell, work: _Work, resume, progress: Progress) -> tuple[dict,
     else:
         written, outcome = _write(cell, work, corpus, resume, progress)
     samples = sample_rows(corpus, written, cell.split)
-    return {"status": "ok", "reason": None, "metrics": metrics(corpus, written, samples), "audio_s": None, "rtfx": None} | outcome, samples
+    return {
+        "status": "ok",
+        "reason": None,
+        "metrics": metrics(cell.as_dict(), samples, corpus.language),
+        "audio_s": None,
+        "rtfx": None,
+    } | outcome, samples
 
 
 def _extract(cell: TextCell, corpus: texts.TextCorpus) -> list[str]:

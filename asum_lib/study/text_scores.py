@@ -3,11 +3,12 @@
 Only ROUGE is known for real corpora; what facts a document states is known where the generator made it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from asum_lib.corpora import texts
-from asum_lib.measure import rouge, stats, summaries
+from asum_lib.measure import rouge, summaries
 from asum_lib.study.records import Metric, Record
+from asum_lib.study.scores import pooled
 from asum_lib.study.text_tables import CORPUS_METRICS, MEASURES
 
 DIGITS = 6  # of the scores that are kept
@@ -15,36 +16,58 @@ DIGITS = 6  # of the scores that are kept
 
 def sample_rows(corpus: texts.TextCorpus, written: Sequence[str], split: str) -> list[dict]:
     """One row a document: what was to be written, what was, and every score of it."""
-    references = [document.reference for document in corpus.documents]
-    scores = rouge.score(references, written, corpus.language)
-    if corpus.language == "ru":
-        scores["rouge1_default"] = rouge.score(references, written, "ru", tokenizer="default", types=("rouge1",))["rouge1"]
+    rows = [
+        {"split": split, "id": document.id, "reference": document.reference, "summary": summary}
+        for document, summary in zip(corpus.documents, written, strict=True)
+    ]
+    documents = {document.id: document for document in corpus.documents}
     lexicon = texts.lexicon(corpus.name) if corpus.name in texts.NAMES else None
-    rows = []
-    for number, (document, summary) in enumerate(zip(corpus.documents, written, strict=True)):
-        row = {"split": split, "id": document.id, "reference": document.reference, "summary": summary}
-        row |= {kind: round(float(values[number]), DIGITS) for kind, values in scores.items()}
-        row |= {"novelty": round(summaries.novelty(document.text, summary, 2) or 0.0, DIGITS), "words": len(summaries.words(summary))}
-        if lexicon:
+    return score_rows(rows, corpus.language, documents, lexicon)
+
+
+def score_rows(
+    rows: Sequence[dict],
+    language: str,
+    documents: Mapping[str, texts.TextDocument],
+    lexicon: Mapping | None,
+) -> list[dict]:
+    """The rows with every score of them; what is held against a document, for those of `documents`."""
+    references, written = [row["reference"] for row in rows], [row["summary"] for row in rows]
+    scores = rouge.score(references, written, language)
+    if language == "ru":
+        of_trap = rouge.score(references, written, "ru", tokenizer="default", types=("rouge1",))
+        scores["rouge1_default"] = of_trap["rouge1"]
+    scored = []
+    for number, (row, summary) in enumerate(zip(rows, written, strict=True)):
+        own = {kind: round(float(values[number]), DIGITS) for kind, values in scores.items()}
+        document = documents.get(row["id"])
+        if document:
+            own["novelty"] = round(summaries.novelty(document.text, summary, 2) or 0.0, DIGITS)
+        own["words"] = len(summaries.words(summary))
+        if document and lexicon:
             counts = summaries.slot_counts(summary, document.facts, lexicon)
-            row |= {"right": counts.right, "wanted": counts.right + counts.missed, "beside": counts.beside, "made_up": counts.made_up}
-        rows.append(row)
-    return rows
+            own |= {"right": counts.right, "wanted": counts.right + counts.missed}
+            own |= {"beside": counts.beside, "made_up": counts.made_up}
+        scored.append(row | own)
+    return scored
 
 
-def metrics(corpus: texts.TextCorpus, written: Sequence[str], rows: Sequence[dict]) -> dict[str, Metric]:
-    """Every metric of a record, from the rows that `sample_rows` gave, and chrF and BLEU over the whole corpus."""
+def metrics(cell: Mapping, rows: Sequence[dict], language: str) -> dict[str, Metric]:
+    """Every metric that the rows give; chrF and BLEU where they keep the texts."""
     found = {}
     for name, measure in MEASURES.items():
-        if measure.of not in rows[0] or (isinstance(measure.over, str) and not sum(row[measure.over] for row in rows)):
+        by_row = isinstance(measure.over, str)
+        if measure.of not in rows[0] or (by_row and not sum(row[measure.over] for row in rows)):
             continue
-        over = [row[measure.over] if isinstance(measure.over, str) else measure.over for row in rows]
-        value, lo, hi = stats.ratio_interval([[row[measure.of] for row in rows]], over)
-        found[name] = Metric(value, lo, hi, measure.unit, measure.better, signature(name, corpus.language), len(rows))
-    references = [document.reference for document in corpus.documents]
-    for name in CORPUS_METRICS:
+        over = [row[measure.over] if by_row else measure.over for row in rows]
+        parts = [row[measure.of] for row in rows]
+        about = (measure.unit, measure.better, signature(name, language))
+        found[name] = pooled(cell, rows, parts, over, *about)
+    references, written = [row["reference"] for row in rows], [row["summary"] for row in rows]
+    for name in CORPUS_METRICS if None not in references else ():
         score = summaries.corpus_score(name, references, written)
-        found[name] = Metric(score.value, score.lo, score.hi, "0 to 100", "higher", score.signature, score.n)
+        values = (score.value, score.lo, score.hi)
+        found[name] = Metric(*values, "0 to 100", "higher", score.signature, score.n)
     return found
 
 

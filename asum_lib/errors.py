@@ -17,7 +17,7 @@ def choose(what: str, value: str, choices: Iterable[str]) -> str:
     choices = list(choices)
     if value in choices:
         return value
-    raise InputError(f"unknown {what} {value!r}: choose from {', '.join(choices)}")
+    raise InputError(f"unknown {what} {shown(value)}: choose from {', '.join(choices)}")
 
 
 def shown(value, most: int = 80) -> str:

@@ -1,12 +1,14 @@
 """Claims of one's own: a file that is right is judged, a mistake in it is one clear line."""
 
 import copy
+import random
 import re
 
 import pytest
 import yaml
+from hostile import mutated
 
-from asum_lib import cli
+from asum_lib import cli, papers
 from asum_lib.errors import InputError
 from asum_lib.paths import REPOSITORY
 from asum_lib.study import claims, own_claims
@@ -30,6 +32,9 @@ ROUGE = {
     "metrics": ["rouge2"],
     "deciding": [{"a": {"method": "full"}, "expect": "above", "b": {"method": "lora", "rank": 16}}],
 }
+STATED = [claim for name in papers.names() for claim in papers.load(name)["claims"] if claim["rule"]["kind"] in own_claims.RULES] + yaml.safe_load(
+    SHIPPED.read_text(encoding="utf-8")
+)["claims"]
 
 
 @pytest.fixture
@@ -118,7 +123,7 @@ def wrong(change):
             r"1: a: table whisper_wer has no such cell in its grid",
         ),
         (lambda c: c["rule"].pop("sizes"), r"rule: missing sizes; keys are kind, table, sizes, deciding"),
-        (lambda c: c["rule"].update(sizes="tiny"), r"size in .*: 'tiny' is not a list of tiny, base"),
+        (lambda c: c["rule"].update(sizes="tiny"), r"size in .*: 'tiny' is not a list of one or more of tiny, base"),
         (lambda c: c["rule"].update(sizes=["huge"]), r"unknown size in .*'huge': choose from tiny, base"),
         (lambda c: c["rule"]["deciding"][0].update(expect="lower"), r"unknown expectation in .*deciding 1 'lower': choose from below, above"),
         (lambda c: c["rule"]["deciding"][0].pop("b"), r"deciding 1: missing b; keys are a, expect, b"),
@@ -174,5 +179,72 @@ def test_a_file_that_is_no_list_of_claims_is_refused(tmp_path, content, message)
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"nothing.yaml: No such file"):
+    with pytest.raises(InputError, match=r"nothing.yaml: no such file"):
         own_claims.load(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("rouge_ranks: useful", r"rank in .*rule: 8 is not a list of one or more of 4, 8, 16, 32, 64"),
+        ("rouge_ranks: also", r"metric in .*rule: None is not a list of rouge1"),
+        ("early_epochs: epochs", r"epoch in .*rule: 8 is not a list of one or more of 1, 2, 3, 4, 5, 6"),
+        ("largest_step: step", r"step 8 is not one of two or more steps between neighbouring sizes: \['tiny', 'base'\] and"),
+        ("comparisons: also", r"also is not a list of comparisons"),
+        ("comparisons: sizes", r"size in .*rule: 8 is not a list of one or more of tiny, base"),
+    ],
+)
+def test_a_list_of_the_wrong_kind_names_its_place(write, rule, message):
+    kind, key = rule.split(": ")
+    claim = copy.deepcopy(next(claim for claim in STATED if claim["rule"]["kind"] == kind))
+    claim["rule"][key] = None if key == "also" else 8
+    with pytest.raises(InputError, match=message):
+        own_claims.load(write(claim))
+
+
+def test_a_rank_that_stands_twice_is_refused(write):
+    claim = copy.deepcopy(next(claim for claim in STATED if claim["rule"]["kind"] == "rouge_ranks"))
+    claim["rule"]["useful"] = [16, 16]
+    with pytest.raises(InputError, match=r"rank in .*: 16 stands twice"):
+        own_claims.load(write(claim))
+
+
+def test_every_kind_of_rule_is_mutated():
+    assert {claim["rule"]["kind"] for claim in STATED} == set(own_claims.RULES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mutated_claim_is_read_or_refused_in_a_line(seed, write):
+    chance = random.Random(f"quick {seed}")
+    for _ in range(60):
+        read_or_refused(write, chance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_mutated_claims_are_judged_or_refused(seed, write):
+    chance = random.Random(seed)
+    judged = set()
+    for _ in range(100):
+        path = read_or_refused(write, chance)
+        text = path.read_text(encoding="utf-8") if path else None
+        if text and len(judged) < 4 and text not in judged:  # a judgement takes a second
+            judged.add(text)
+            try:
+                assert claims.judge(file=path)[0]["verdict"]
+            except InputError as error:
+                assert "\n" not in str(error), str(error)
+
+
+def read_or_refused(write, chance: random.Random):
+    """The path of a file with a mutated claim if it was read, None if it was refused in one line."""
+    stated, what = mutated([chance.choice(STATED)], chance)
+    path = write(*stated)
+    try:
+        own_claims.load(path)
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 700, (what, str(error))
+        return None
+    except Exception as error:
+        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+    return path

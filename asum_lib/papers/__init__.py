@@ -8,7 +8,7 @@ To fill in an unknown cell, edit its line in the YAML file: value, status and so
 from functools import cache
 from pathlib import Path
 
-from asum_lib.errors import InputError, choose
+from asum_lib.errors import InputError, choose, shown
 
 STATUSES = ("primary", "secondary", "derived", "unverified", "unknown")
 UNKNOWN_SOURCE = "not in the sources at hand"
@@ -44,7 +44,7 @@ def check_foreseen(where: str, claim: dict) -> None:
         return
     foreseen = claim["foreseen"]
     if not isinstance(foreseen, dict) or set(foreseen) != set(FORESEEN_KEYS):
-        raise InputError(f"{where}: foreseen {foreseen!r}: expected {{parts: all or some, why: a text}}")
+        raise InputError(f"{where}: foreseen {shown(foreseen)}: expected {{parts: all or some, why: a text}}")
     choose(f"parts in {where}: foreseen", foreseen["parts"], FORESEEN_PARTS)
     if not isinstance(foreseen["why"], str) or not foreseen["why"].strip():
         raise InputError(f"{where}: foreseen: why {foreseen['why']!r} is no text")

@@ -18,14 +18,15 @@
 
 from pathlib import Path
 
-from asum_lib import papers
-from asum_lib.errors import InputError, choose
+from asum_lib import papers, reading
+from asum_lib.errors import InputError, choose, shown
 from asum_lib.measure import rouge
 from asum_lib.study import tables, text_cells, text_tables
-from asum_lib.study.cells import METHODS, PRECISIONS, RATES, SCALES
+from asum_lib.study.cells import EPOCHS, METHODS, PRECISIONS, RATES, SCALES
 from asum_lib.study.verdicts import EXPECTATIONS
 
 REQUIRED = ("id", "text", "rule_text", "rule")
+TEXTS = {"id", "text", "rule_text", "where", "status", "kind"}
 DEFAULTS = {"where": "one's own", "status": "own", "kind": "ordering", "scale": "mini"}
 SPEECH_CELL = {"precision": PRECISIONS, "method": METHODS, "rate": RATES}
 TEXT_CELL = {
@@ -47,6 +48,17 @@ RULES = {  # kind: keys that it must have, keys that it may have
         ("equivalent_within_points", "also", "corpora", "models"),
     ),
 }
+LISTS = {  # key of a rule: what one entry of its list is, which there are, how many it takes at least
+    "tables": ("table", text_cells.TABLE_OF["mini"].values(), 1),
+    "corpora": ("corpus", text_cells.TABLE_OF["mini"] | text_cells.TABLE_OF["paper"], 1),
+    "models": ("model", text_cells.MODELS, 1),
+    "metrics": ("metric", rouge.TYPES, 1),
+    "methods": ("method", text_cells.ADAPTERS, 1),
+    "useful": ("rank", text_cells.RANKS, 1),
+    "lower": ("rank", text_cells.RANKS, 1),
+    "past": ("rank", text_cells.RANKS, 0),
+    "epochs": ("epoch", range(1, EPOCHS + 1), 1),
+}
 EQUIVALENT_WITHIN_POINTS = 0.5
 
 
@@ -56,10 +68,8 @@ def load(path) -> list[dict]:
 
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = reading.read_yaml(path)
+    except yaml.YAMLError as error:
         raise InputError(f"{path}: {_no_yaml(error)}") from None
     if not isinstance(data, dict) or not isinstance(data.get("claims"), list) or not data["claims"]:
         raise InputError(f"{path}: expected a key `claims` with a list of claims")
@@ -85,13 +95,16 @@ def _no_yaml(error: Exception) -> str:
 
 def _claim(where: str, data) -> dict:
     _mapping(where, data)
-    where = f"{where} ({data['id']})" if "id" in data else where
+    where = f"{where} ({data['id']})" if isinstance(data.get("id"), str) and len(data["id"]) <= 40 else where
     _keys(where, data, REQUIRED, [*DEFAULTS, "tables", "foreseen"])
     papers.check_foreseen(where, data)
-    for key in ("id", "text", "rule_text"):
-        if not isinstance(data[key], str) or not data[key].strip():
-            raise InputError(f"{where}: {key} {data[key]!r} is no text")
     claim = DEFAULTS | data
+    for key in TEXTS & claim.keys():
+        if not isinstance(claim[key], str) or not claim[key].strip():
+            raise InputError(f"{where}: {key} {shown(claim[key])} is no text")
+    for name in _items(f"{where}: tables", claim.get("tables", []), "names of tables"):
+        if not isinstance(name, str):
+            raise InputError(f"{where}: tables: {shown(name)} is no text")
     choose(f"scale in {where}", claim["scale"], SCALES)
     rule = _rule(f"{where}: rule", data["rule"], claim["scale"])
     return claim | {"rule": rule, "tables": claim.get("tables", rule.get("tables", [rule.get("table")]))}
@@ -105,44 +118,51 @@ def _rule(where: str, rule, scale: str) -> dict:
     required, optional = RULES[kind]
     _keys(where, rule, ("kind", *required), optional)
     for key in ("equivalent_within_points", "within_points"):
-        if key in rule and (isinstance(rule[key], bool) or not isinstance(rule[key], int | float) or not rule[key] > 0):
-            raise InputError(f"{where}: {key} {rule[key]!r} is not a number above 0")
+        value = rule.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
+            raise InputError(f"{where}: {key} {shown(value)} is not a number above 0, and at most 100")
     rule = {"equivalent_within_points": EQUIVALENT_WITHIN_POINTS, **rule}
+    lists = dict(LISTS)
     if kind == "rouge_comparisons" or kind == "rouge_ranks":
         rule = {"also": [], **rule}
-        _all(f"table in {where}", rule["tables"], text_cells.TABLE_OF["mini"].values())
-        _all(f"corpus in {where}", rule.get("corpora", []), text_cells.TABLE_OF["mini"] | text_cells.TABLE_OF["paper"])
-        _all(f"model in {where}", rule.get("models", []), text_cells.MODELS)
-        metrics = rule["metrics"] if kind == "rouge_comparisons" else [*rule["deciding"], *rule["also"]]
-        _all(f"metric in {where}", metrics, rouge.TYPES)
-        _tables_of_corpora(where, rule, scale)
-        planned = None  # a text cell that is in no grid is judged as soon as it is measured
+        if kind == "rouge_ranks":
+            lists |= {"deciding": ("metric", rouge.TYPES, 1), "also": ("metric", rouge.TYPES, 0)}
     else:
         grid = tables.GRIDS[scale][choose(f"table in {where}", rule["table"], tables.GRIDS[scale])]
-        _all(f"size in {where}", rule["sizes"], grid["sizes"])
+        lists["sizes"] = ("size", grid["sizes"], 1)
+    for key, (one, choices, least) in lists.items():
+        if key in rule:
+            _all(f"{one} in {where}", rule[key], choices, least)
+    planned = None  # a text cell that is in no grid is judged as soon as it is measured
+    if kind == "rouge_comparisons" or kind == "rouge_ranks":
+        _tables_of_corpora(where, rule, scale)
+    else:
         planned = rule["table"], {(precision, method, None if method == "none" else rate) for precision, method, rate in grid["configurations"]}
     if kind in ("comparisons", "rouge_comparisons"):
         allowed = SPEECH_CELL if kind == "comparisons" else TEXT_CELL
         for part in ("deciding", "also"):
-            pairs = rule.get(part) or []
+            pairs = rule.get(part, [])
             if not isinstance(pairs, list) or (part == "deciding" and not pairs):
                 raise InputError(f"{where}: {part} is not a list of comparisons: each is a line of its own that begins with - {{a: ...")
             for number, pair in enumerate(pairs, start=1):
                 _pair(f"{where}: {part} {number}", pair, allowed, planned if part == "deciding" else None)
                 if pair["expect"] == "within" and "within_points" not in rule:
                     raise InputError(f"{where}: {part} {number}: expect within needs within_points, a key of the rule")
-    elif kind == "rouge_ranks":
-        _all(f"method in {where}", rule["methods"], text_cells.ADAPTERS)
-        _all(f"rank in {where}", [*rule["useful"], *rule["lower"], *rule["past"]], text_cells.RANKS)
     elif kind == "largest_step":
-        _all(f"step in {where}", rule["step"], rule["sizes"])
-        _cell(f"{where}: deciding", rule["deciding"], SPEECH_CELL, planned)
-    else:
-        for side in ("with", "without"):
-            _keys(f"{where}: deciding", _mapping(f"{where}: deciding", rule["deciding"]), ("with", "without"), ())
-            cells = rule["deciding"][side]
-            for cell in cells if isinstance(cells, list) else [cells]:
-                _cell(f"{where}: deciding: {side}", cell, SPEECH_CELL, planned)
+        steps = [list(step) for step in zip(rule["sizes"], rule["sizes"][1:], strict=False)]
+        if len(steps) < 2 or rule["step"] not in steps:
+            raise InputError(
+                f"{where}: step {shown(rule['step'])} is not one of two or more steps between neighbouring sizes: "
+                f"{' and '.join(map(str, steps)) or 'there is only one size'}"
+            )
+        for part in [key for key in ("deciding", "also") if key in rule]:
+            _cell(f"{where}: {part}", rule[part], SPEECH_CELL, planned)
+    elif kind == "early_epochs":
+        for part in [key for key in ("deciding", "also") if key in rule]:
+            _keys(f"{where}: {part}", _mapping(f"{where}: {part}", rule[part]), ("with", "without"), ())
+            _cell(f"{where}: {part}: with", rule[part]["with"], SPEECH_CELL, planned)
+            for cell in _items(f"{where}: {part}: without", rule[part]["without"], "cells", 1):
+                _cell(f"{where}: {part}: without", cell, SPEECH_CELL, planned)
     return rule
 
 
@@ -153,6 +173,12 @@ def _tables_of_corpora(where: str, rule: dict, scale: str) -> None:
         if table not in rule["tables"] and corpus in rule.get("corpora", [corpus]) and model in rule.get("models", [model]):
             own = ", ".join(name for name, of in text_cells.TABLE_OF[scale].items() if of in rule["tables"])
             raise InputError(f"{where}: it is asked of {model} on {corpus} too, which is in table {table}: add that table, or write corpora: [{own}]")
+
+
+def _items(where: str, values, many: str, least: int = 0) -> list:
+    if not isinstance(values, list) or len(values) < least:
+        raise InputError(f"{where}: {shown(values)} is not a list of {many}{' with at least one' if least else ''}")
+    return values
 
 
 def _pair(where: str, pair, allowed: dict, planned: tuple | None) -> None:
@@ -168,7 +194,7 @@ def _cell(where: str, cell, allowed: dict, planned: tuple | None = None) -> None
     """`planned`: (table, {(precision, method, rate)}) of the grid that the cell has to be in."""
     needed = ("precision", "method") if "rate" in allowed else ("method",)
     _keys(where, _mapping(where, cell), needed, [key for key in allowed if key not in needed])
-    if isinstance(cell.get("rate"), int):
+    if isinstance(cell.get("rate"), int) and not isinstance(cell["rate"], bool):
         cell["rate"] = str(cell["rate"])  # YAML reads 1 as a number, and 1/40 as a text
     for key, value in cell.items():
         _all(f"{key} in {where}", [value], allowed[key])
@@ -182,21 +208,25 @@ def _cell(where: str, cell, allowed: dict, planned: tuple | None = None) -> None
 
 def _mapping(where: str, data) -> dict:
     if not isinstance(data, dict):
-        raise InputError(f"{where}: {data!r} is not a mapping of keys to values")
+        raise InputError(f"{where}: {shown(data)} is not a mapping of keys to values")
     return data
 
 
 def _keys(where: str, data: dict, required, optional) -> None:
     missing = [key for key in required if key not in data]
-    unknown = [str(key) for key in data if key not in (*required, *optional)]
+    unknown = [key if isinstance(key, str) and len(key) <= 40 else shown(key) for key in data if key not in (*required, *optional)]
     if missing or unknown:
         said = f"missing {', '.join(missing)}" if missing else f"unknown key {', '.join(unknown)}"
         raise InputError(f"{where}: {said}; keys are {', '.join(required)}{' and, optional, ' + ', '.join(optional) if optional else ''}")
 
 
-def _all(what: str, values, choices) -> None:
-    if not isinstance(values, list) or any(isinstance(value, (list, dict)) for value in values):
-        raise InputError(f"{what}: {values!r} is not a list of {', '.join(map(str, choices))}")
+def _all(what: str, values, choices, least: int = 1) -> None:
+    """Refuse what is no list of at least `least` of the choices, each at most once and of the same type: 1 and true are not 1.0."""
+    allowed, listed = {(type(choice), choice) for choice in choices}, ", ".join(map(str, choices))
+    if not isinstance(values, list) or len(values) < least or not all(isinstance(value, str | int | float) for value in values):
+        raise InputError(f"{what}: {shown(values)} is not a list of {'one or more of ' if least else ''}{listed}")
     for value in values:
-        if value not in list(choices):
-            raise InputError(f"unknown {what}: {value!r}: choose from {', '.join(map(str, choices))}")
+        if (type(value), value) not in allowed:
+            raise InputError(f"unknown {what}: {shown(value)}: choose from {listed}")
+        if values.count(value) > 1:
+            raise InputError(f"{what}: {shown(value)} stands twice")

@@ -27,7 +27,10 @@ def _terminate(*_) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    closed = _open_streams()
     try:
+        if closed:
+            raise OSError(None, "closed: send it to /dev/null where the results are not wanted", "standard output")
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGTERM", "SIGHUP"):
                 if signal.getsignal(number := getattr(signal, name)) is signal.SIG_DFL:  # nohup ignores one of them
@@ -36,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
             _check_letters(argument)
         options, unknown = _parser().parse_known_args(arguments)
         if unknown:
-            usage = "a parameter is -p NAME=VALUE" if getattr(options, "parameters", None) else "see `asum --help`"
+            parameter = unknown[0] if "=" in unknown[0] else "NAME=VALUE"
+            usage = f"a parameter is -p {parameter}" if hasattr(options, "parameters") else "see `asum --help`"
             raise InputError(f"unrecognized arguments: {' '.join(unknown)} ({usage})")
         status = options.command(options) or 0
         sys.stdout.flush()
@@ -48,12 +52,39 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", status=130)
     except BrokenPipeError:  # the reader of stdout, such as `head`, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten()
         return 1
     except UnicodeEncodeError as error:
         return _fail(f"{error.object[error.start : error.end]!a} cannot be written in {error.encoding}: set PYTHONUTF8=1", status=1)
     except OSError as error:
-        return _fail(f"{type(error).__name__}: {error}", status=1)
+        _drop_unwritten()
+        return _fail(_in_words(error), status=1)
+    except MemoryError:
+        return _fail("out of memory: see `asum fit --help` for what fits", status=1)
+
+
+def _open_streams() -> bool:
+    """Put /dev/null in the place of closed standard streams, or the next file would be one; whether stdout was closed."""
+    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    for name in closed:
+        setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115 (open to the end)
+    return "stdout" in closed
+
+
+def _drop_unwritten() -> None:
+    """Let go of what a stream can no longer write, or the interpreter would try again and complain when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _in_words(error: OSError) -> str:
+    """What the system refused, without its number: `file: File exists`."""
+    if not error.strerror:
+        return f"{type(error).__name__}: {error}"
+    return error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
 
 
 def _check_letters(argument: str) -> None:
@@ -96,9 +127,14 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the notebook; repeatable")
 
     table = add("table", _table, "print a table from its records")
-    table.add_argument("name", metavar="NAME", help="table, such as whisper_wer, rouge_gazeta, rouge_ranks, learning_rates, corpora or memory")
+    table.add_argument(
+        "name",
+        metavar="NAME",
+        help="table, such as whisper_wer or memory; of a corpus of your own whisper_NAME or rouge_NAME",
+    )
     claims = add("claims", _claims, "print the papers' claims with their verdicts")
     table.add_argument("--scale", help="mini (default) or paper; the table memory is at scale paper alone")
+    table.add_argument("--results", metavar="DIR", help="the results_dir of your runs (default: the study's own)")
     claims.add_argument("--scale", default="mini", help="mini (default) or paper")
     claims.add_argument("--file", metavar="FILE", help="claims of your own, a YAML file, instead of the papers'")
     claims.add_argument("--claim", metavar="ID", help="one claim, with its evidence")
@@ -172,7 +208,9 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = add("fit", _fit, "say which models a memory holds to decode or to train, or what one run needs it for; accounted, not measured")
     fit._negative_number_matcher = re.compile("-[0-9]")  # so that -1GB is a value, and refused for what it is
-    fit.add_argument("--memory", metavar="SIZE", help="8GB, 8GiB, 24000MB, or free: what is free here (needed without --model and --precision)")
+    fit.add_argument(
+        "--memory", metavar="SIZE", help="8GB, 8GiB, 8G as in Slurm, or free: what is free here (needed without --model and --precision)"
+    )
     fit.add_argument("--task", help="decode (default) or train")
     fit.add_argument("--model", metavar="NAME", help="one model, such as whisper-large; with --precision too, one run is explained")
     fit.add_argument("--precision", help="fp32, fp16, bf16, int8, int4, int4-dq or fp4 (default: fp32, fp16, int8 and int4)")
@@ -223,8 +261,21 @@ def _table(options) -> None:
     from asum_lib.study import all_tables
 
     choose("format", options.format, all_tables.FORMATS)
-    found = all_tables.rows(options.name, options.scale)
+    found = all_tables.rows(options.name, options.scale, _results(options.results))
     print(all_tables.as_text(options.name, found, options.format, options.scale), end="")
+
+
+def _results(folder: str | None):
+    """The folder of records that was named, or the study's own."""
+    from pathlib import Path
+
+    from asum_lib.paths import RESULTS
+
+    if folder is None:
+        return RESULTS
+    if not Path(folder).is_dir():
+        raise InputError(f"--results {folder!r}: no such folder")
+    return Path(folder)
 
 
 def _export(options) -> None:
@@ -350,6 +401,8 @@ def _summarize(options) -> int:
             raise InputError(f"srt is one recording's, and here are {len(files)}: say with --out where the files are to lie")
         folder = Path(options.out) if options.out else None
         if folder is not None:
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"--out {options.out!r} is a file: name a folder, which is made where there is none")
             recordings.check_outputs(files, folder, options.format, options.force)
             folder.mkdir(parents=True, exist_ok=True)
         given = {"asr": options.asr, "summarizer": options.summarizer, "rounds": rounds}

@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from asum_lib import cli
 from asum_lib.errors import InputError
 from asum_lib.paths import REPOSITORY
-from asum_lib.study import claims, execute, tables
+from asum_lib.study import all_tables, claims, execute, tables
 
 PARAMETERS = """\
 size: str = "tiny"  # which rung
@@ -34,6 +34,14 @@ def run(*arguments, **options):
     command = [sys.executable, "-m", "asum_lib", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=120, **options)
     return done.returncode, done.stdout, done.stderr
+
+
+ASUM = f"{sys.executable} -m asum_lib"
+
+
+def shell(command: str):
+    """A line of bash in the repository."""
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
 
 
 def refused(capsys, *arguments) -> str:
@@ -259,3 +267,51 @@ def test_a_short_pretraining_goes_where_it_is_told(monkeypatch, tmp_path, capsys
     monkeypatch.setattr(pretrain, "pretrain", lambda *arguments, **_: called.append(arguments) or arguments[1])
     assert cli.main(["pretrain", "whisper-base", "--steps", "9", "--out", str(tmp_path)]) == 0
     assert called == [("base", tmp_path, 9)] and capsys.readouterr().out == f"{tmp_path}\n"
+
+
+def test_a_parameter_without_its_option_is_named(capsys):
+    assert refused(capsys, "run", "whisper_quant", "size=tiny") == "unrecognized arguments: size=tiny (a parameter is -p size=tiny)"
+
+
+def test_an_error_of_the_system_has_its_words_and_no_number(monkeypatch, capsys):
+    def full(folder, replace=False):
+        raise OSError(28, "No space left on device", "out/x.csv")
+
+    monkeypatch.setattr(all_tables, "export", full)
+    assert cli.main(["export", "out"]) == 1
+    assert capsys.readouterr().err == "asum: out/x.csv: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_a_closed_stream_that_is_not_needed_is_no_error(closed):
+    done = shell(f"{ASUM} table rouge_rates {closed}")
+    assert done.returncode == 0 and done.stdout.startswith("|") and not done.stderr
+
+
+def test_a_closed_standard_output_is_one_line():
+    done = shell(f"{ASUM} table whisper_wer >&-")
+    assert (done.returncode, done.stderr) == (1, "asum: standard output: closed: send it to /dev/null where the results are not wanted\n")
+
+
+@pytest.mark.parametrize("reader", ["| head -1", "2>&1 | head -1", ">/dev/full"])
+def test_a_reader_who_leaves_early_gets_no_traceback(reader):
+    done = shell(f"({ASUM} table whisper_wer --format json; echo $? >&2) {reader}")
+    assert "Traceback" not in done.stdout + done.stderr and "Exception ignored" not in done.stdout + done.stderr
+
+
+def test_a_table_of_ones_own_is_printed(add_record, tmp_path, capsys):
+    corpus = tmp_path / "mine"
+    corpus.mkdir()
+    path = add_record("tiny", "int8", corpus=str(corpus / "manifest.jsonl"))
+    assert path.parent.name.startswith("whisper_mine")
+    assert cli.main(["table", path.parent.name, "--results", str(tmp_path / "results")]) == 0
+    assert "| tiny | int8 |" in capsys.readouterr().out
+    assert f", {path.parent.name}" in refused(capsys, "table", "whisper_other", "--results", tmp_path / "results")
+    assert refused(capsys, "table", "whisper_wer", "--results", tmp_path / "none") == f"--results {str(tmp_path / 'none')!r}: no such folder"
+
+
+def test_an_output_folder_that_is_a_file_is_named(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    cli.main(["say", "a glass jar", str(tmp_path / "a.wav")])
+    capsys.readouterr()
+    assert "is a file: name a folder" in refused(capsys, "summarize", tmp_path / "a.wav", "--out", tmp_path / "file")

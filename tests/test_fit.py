@@ -52,6 +52,9 @@ def bars(text):
         ("7.5gb", 7_500 * MB),
         ("8 GB", 8 * 10**9),
         ("512kib", 2**19),
+        ("8G", 8 * 2**30),
+        ("8Gi", 8 * 2**30),
+        ("24000M", 24_000 * 2**20),
         ("1TB", 10**12),
     ],
 )
@@ -81,10 +84,10 @@ def test_free_on_a_gpu_that_is_not_there_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--memory", "8"], "memory '8' has no unit: write 8GB, or another size such as 8GB, 7.5GiB or 24000MB, or free"),
-        (["--memory", "0GB"], "memory '0GB' is not a size above 0: write one such as 8GB, 7.5GiB or 24000MB, or free"),
-        (["--memory", "-1GB"], "memory '-1GB' is not a size above 0: write one such as 8GB, 7.5GiB or 24000MB, or free"),
-        (["--memory", "8 parrots"], "memory '8 parrots' is not a size above 0: write one such as 8GB, 7.5GiB or 24000MB, or free"),
+        (["--memory", "8"], "memory '8' has no unit: write 8GB, or another size such as 8GB, 7.5GiB, 8G or 24000MB, or free"),
+        (["--memory", "0GB"], "memory '0GB' is not a size above 0: write one such as 8GB, 7.5GiB, 8G or 24000MB, or free"),
+        (["--memory", "-1GB"], "memory '-1GB' is not a size above 0: write one such as 8GB, 7.5GiB, 8G or 24000MB, or free"),
+        (["--memory", "8 parrots"], "memory '8 parrots' is not a size above 0: write one such as 8GB, 7.5GiB, 8G or 24000MB, or free"),
         ([], "how much memory is there? write --memory 8GB or --memory free, or explain one run with --model and --precision"),
         (["--memory", "8GB", "--batch-size", "-1"], "--batch-size '-1' is not a whole number of 1 or more"),
         (["--memory", "8GB", "--batch-size", "0"], "--batch-size '0' is not a whole number of 1 or more"),

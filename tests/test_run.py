@@ -1,6 +1,8 @@
 """From cells to records, on a manifest of a few generated utterances and the tiny rung."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +105,16 @@ def test_scale_mini_is_float32_on_the_cpu_on_any_machine(monkeypatch):
 def test_a_model_folder_cannot_take_the_studys_own_name(tmp_path):
     with pytest.raises(InputError, match="its name 'whisper' would be taken for the study's own"):
         whisper_quant.run(model=str(tmp_path / "whisper"))
+
+
+def test_a_corpus_without_a_word_is_refused_before_it_is_measured(manifest, tmp_path):
+    folder = tmp_path / "music"
+    shutil.copytree(Path(manifest).parent, folder)
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    (folder / "manifest.jsonl").write_text("\n".join(json.dumps(line | {"text": "[MUSIC]"}) for line in lines))
+    with pytest.raises(InputError, match=r"music.*: the normaliser whisper-en leaves no word of the references of split test \('\[MUSIC\]'\)"):
+        run_cells(cells(str(folder / "manifest.jsonl")), results=tmp_path / "results")
+    assert not list(tmp_path.glob("results/**/*.json"))
 
 
 def test_text_in_capitals_is_learnt_in_small_letters():

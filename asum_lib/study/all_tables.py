@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from asum_lib import files
-from asum_lib.errors import InputError, choose
+from asum_lib.errors import InputError, choose, shown
 from asum_lib.paths import RESULTS
 from asum_lib.study.cells import MEMORY, SCALES
 
@@ -62,9 +62,18 @@ def planned(name: str, scale: str, results: Path = RESULTS) -> set[Path]:
 
 def rows(name: str, scale: str | None = None, results: Path = RESULTS) -> list[dict]:
     """The rows of a table; raises `InputError` for a table or scale that there is not."""
-    if not (Path(results) / (scale or "mini") / name).is_dir():  # a folder of records is a table too, though no grid has it
-        choose("table", name, names(scale or "mini"))
+    own = own_tables(results, scale or "mini")
+    if scale is None and name not in [*names(), *own] and name in own_tables(results, "paper"):
+        raise InputError(f"table {shown(name)} has records at scale paper alone: add --scale paper")
+    choose("table", name, [*names(scale or "mini"), *own])
     return _module(name, scale)[1](results)
+
+
+def own_tables(results: Path = RESULTS, scale: str = "mini") -> list[str]:
+    """The folders of records that are in no grid, such as those of a manifest of one's own: they are tables too."""
+    folder = Path(results) / choose("scale", scale, SCALES)
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return [name for name in found if name not in names(scale)]
 
 
 def as_text(name: str, table_rows: Sequence[dict], form: str, scale: str | None = None) -> str:

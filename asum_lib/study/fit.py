@@ -23,7 +23,9 @@ FLOATS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 READ_TOKENS = 600  # that a text model reads: where the published models on Gazeta cut an article
 WRITTEN_TOKENS = {"whisper": 160, "text": 200}  # of 30 s of quick speech; where those models cut a summary
 QUANTISING_BYTES = 14  # a weight: float32 of the file, its float16, and two float32 of rounding (bitsandbytes' kernels in PyTorch)
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+# 8GB is 8 x 10^9 bytes; 8GiB is 8 x 2^30, and so is 8G as Slurm and ls have it, and 8Gi as free does.
+UNITS = {"": 1, "B": 1} | {f"{letter}B": 10**power for letter, power in zip("KMGT", (3, 6, 9, 12), strict=True)}
+UNITS |= {f"{letter}{form}": 2**power for letter, power in zip("KMGT", (10, 20, 30, 40), strict=True) for form in ("IB", "I", "")}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from asum_lib.study import fit
 
 PRECISIONS = ("fp32", "fp16", "int8", "int4")  # of a listing, the most precise first
 WIDTH = 100  # columns of the bars' text
-SIZES = "such as 8GB, 7.5GiB or 24000MB, or free"
+SIZES = "such as 8GB, 7.5GiB, 8G or 24000MB, or free"
 BEST = "* the most precise weights of a model that fit; with them full before lora before adalora, but in half precision full last"
 _LABELS = {"quantisation_state": "quantisation state", "optimizer": "optimiser"}
 MOST = {"batch_size": 1_000, "read": 1_000_000, "written": 1_000_000, "rank": 10_000}  # beyond is no run of these models, and slow to account for
@@ -27,7 +27,10 @@ _TRAINING = ("rank", "optimizer", "gradient_checkpointing")
 
 
 def memory_bytes(text: str, device: str = "cpu") -> int:
-    """Bytes of a size such as 8GB (10^9), 8GiB (2^30) or 24000MB; of `free`, what is free on `device` now. `InputError` for anything else."""
+    """Bytes of a size such as 8GB (10^9), 8GiB, 8Gi or 8G (2^30) or 24000MB; of `free`, what is free on `device` now.
+
+    `InputError` for anything else.
+    """
     choose("device", device, fit.DEVICES)
     if text == "free":
         return _free(device)

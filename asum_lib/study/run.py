@@ -16,7 +16,7 @@ from pathlib import Path
 
 from asum_lib import heap
 from asum_lib.corpora import GENERATED, Corpus, dataset_revision, generated_fingerprint, load_corpus
-from asum_lib.errors import InputError
+from asum_lib.errors import InputError, shown
 from asum_lib.measure import wer
 from asum_lib.models import ladder
 from asum_lib.paths import cache
@@ -130,6 +130,9 @@ def run_cells(
         row = rows.setdefault((where, cell.corpus), _Row(where, cell.scale, cell.corpus, model, progress))
         config, fingerprint = _resolve(cell, row)
         work.append((cell, row, config, fingerprint, records.fresh(cell.path(results), fingerprint)))
+    for cell, row, config, _, found in work:
+        if not found and cell.corpus not in GENERATED:
+            _check_words(cell, row, config["normalizer"])
     too_big = _too_big([(cell, row) for cell, row, _, _, found in work if not found], progress)
 
     def task(cell, row, config, fingerprint, found) -> Task:
@@ -170,6 +173,18 @@ def execution_of(cell: Cell):
     quick = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     size = cell.size.removesuffix(".en")
     return Execution(MICRO_BATCH.get(size), gradient_checkpointing=size in MICRO_BATCH, autocast="bfloat16" if quick else None)
+
+
+def _check_words(cell: Cell, row: _Row, normalizer: str) -> None:
+    """Refuse a corpus of which nothing is left to be heard, before anything is measured on it."""
+    words_of = wer.normalizer(normalizer)
+    for split in (cell.split,) if cell.method == "none" else (cell.split, "dev"):
+        texts = row.corpus(split).texts
+        if not any(words_of(text).split() for text in texts):
+            raise InputError(
+                f"corpus {cell.corpus}: the normaliser {normalizer} leaves no word of the references of split {split} "
+                f"({shown(texts[0]) if texts else 'there are none'}): an error rate of nothing has no value"
+            )
 
 
 def _wer(record: records.Record) -> str:

@@ -64,6 +64,14 @@ def test_a_part_ends_where_a_sentence_does(loaded):
     assert {part.rstrip()[-1] for part in pieces(loaded, long(loaded), 48)} == {"."}
 
 
+def test_a_part_of_a_transcript_ends_where_a_sentence_does(models):
+    loaded = models["t5", "en"]
+    text = " ".join(f"now we mix cup {number} . then we bake it ." for number in range(30))
+    parts = pieces(loaded, text, 60)
+    assert len(parts) > 2
+    assert all(part.rstrip().endswith(".") for part in parts)
+
+
 def test_parts_are_of_like_length(loaded):
     """The last one too: what is left over would else be a part of its own, however short."""
     sizes = tokens(loaded, pieces(loaded, long(loaded), 200))

@@ -172,6 +172,17 @@ def test_the_stemmer_is_porters_for_english(tokenizer):
         ("ru", "Цена 5 руб. за штуку. Дёшево.", ["Цена 5 руб. за штуку.", "Дёшево."]),
         ("ru", "«Да!» — сказал он. — Пора. «Нет», и т. д. Всё…", ["«Да!» — сказал он.", "— Пора.", "«Нет», и т. д.", "Всё…"]),
         ("ru", "", []),
+        ("en", "mix it. bake it! done? yes", ["mix it.", "bake it!", "done?", "yes"]),
+        ("en", "mix it . bake it ! 'm done .", ["mix it .", "bake it !", "'m done ."]),
+        ("en", "dr. smith saw fig. 3. he said no. then he left.", ["dr. smith saw fig. 3.", "he said no.", "then he left."]),
+        ("en", "1. mix the flour. 2. add 3.5 oz. of milk. stir", ["1. mix the flour.", "2. add 3.5 oz. of milk.", "stir"]),
+        ("en", "add 1 . 5 cups . made in 1990 . it ran .", ["add 1 . 5 cups .", "made in 1990 .", "it ran ."]),
+        ("en", "so... we wait. so do i. j. k. rowling, e.g. at 5 p.m. there", ["so... we wait.", "so do i.", "j. k. rowling, e.g. at 5 p.m. there"]),
+        ("en", "Hi there. how are you. fine.", ["Hi there. how are you. fine."]),
+        ("en", "hi there. how are you. Fine.", ["hi there. how are you.", "Fine."]),
+        ("ru", "он жил в г. туле. цена 5 тыс. руб. 20 коп. всё", ["он жил в г. туле.", "цена 5 тыс. руб. 20 коп. всё"]),
+        ("ru", "роман а. с. пушкина. ну… и что? т. е. да", ["роман а. с. пушкина.", "ну… и что?", "т. е. да"]),
+        ("ru", "«да!» — сказал он. пора.", ["«да!»", "— сказал он.", "пора."]),
     ],
 )
 def test_sentences(language, text, sentences):
@@ -182,6 +193,20 @@ def test_cutting_into_sentences_loses_no_character_but_space(real_data):
     for line in (real_data / "scitldr" / "test.jsonl").read_text(encoding="utf-8").splitlines():
         text = json.loads(line)["document"]
         assert "".join("".join(split_sentences(text, "en")).split()) == "".join(text.split())
+
+
+def test_lower_case_counts_in_lsum():
+    """Both texts have both sentences, in another order: all six words match by sentence, three in a row."""
+    one, other = "mix it now. bake it then.", "bake it then. mix it now."
+    found = score([one], [other], "en", types=("rougeL", "rougeLsum"))
+    assert (found["rougeL"][0], found["rougeLsum"][0]) == (0.5, 1.0)
+
+
+def test_the_signature_names_the_rule_for_sentences():
+    metric = rouge.rouge_metric("en", types=("rougeLsum",))
+    for reference, rule in {"mix it. bake it.": "asum-2.en", "Mix it. Bake it.": "asum-1.en"}.items():
+        found = metric.compute(references=[reference], predictions=["mix"])
+        assert f"|lsum:{rule}|" in found["signatures"]["rougeLsum"]
 
 
 def test_signatures():

@@ -184,10 +184,12 @@ def test_the_shipped_text_models_are_small_and_complete():
     assert total < 20e6
 
 
-def extracted(tmp_path, system):
-    """What a system takes of one document of six sentences, whose reference has five words."""
+SIX_SENTENCES = "Good morning. We paint the wall red. Yes. The wall is red and dry. Fine. We paint it."
+
+
+def extracted(tmp_path, system, text=SIX_SENTENCES):
+    """What a system takes of one document, whose reference has five words."""
     path = tmp_path / "own.jsonl"
-    text = "Good morning. We paint the wall red. Yes. The wall is red and dry. Fine. We paint it."
     path.write_text(json.dumps({"id": "a", "document": text, "summary": "The wall is painted red."}) + "\n")
     row = peft_rouge.run(**{"corpus": str(path), "language": "en", "model": system, "scale": "paper", "results_dir": str(tmp_path / system)})
     return records.read_samples(row.paths[0])[0]["summary"], row
@@ -207,6 +209,13 @@ def test_systems_to_the_references_length_take_sentences_until_they_have_its_wor
     assert found == summary
     assert row.paths[0].name == f"{system}-s0.json" and row.records[0].table == "rouge_own"
     assert row.records[0].config["sentences"] == (3 if system == "lead3" else None)
+
+
+@pytest.mark.parametrize(("system", "summary"), [("lead3", "good morning . we paint the wall red . yes ."), ("oracle", "the wall is red and dry .")])
+def test_sentences_of_tokenised_transcripts_are_taken(tmp_path, system, summary):
+    found, row = extracted(tmp_path, system, SIX_SENTENCES.lower().replace(".", " ."))
+    assert found == summary
+    assert row.records[0].config["sentence_rule"] == "asum-2.en"
 
 
 def test_a_record_without_its_texts_is_held_by_its_scores(tmp_path):

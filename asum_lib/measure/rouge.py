@@ -29,7 +29,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from asum_lib.corpora.sentences import SENTENCES, split_sentences
+from asum_lib.corpora.sentences import WITH_CAPITALS, rule_of, split_sentences
 from asum_lib.errors import InputError, choose
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -75,17 +75,26 @@ def tokenize(text: str, language: str, *, tokenizer: str | None = None, stemmer:
     return _tokenizer(_tokenizer_name(language, tokenizer), language, stemmer).tokenize(text)
 
 
-def signature(metric: str, language: str, *, tokenizer: str | None = None, stemmer: bool = False, references: str = "one") -> str:
+def signature(
+    metric: str,
+    language: str,
+    *,
+    tokenizer: str | None = None,
+    stemmer: bool = False,
+    references: str = "one",
+    sentences: str | None = None,
+) -> str:
     """How a value was computed, e.g. `rouge1|tok:unicode|stem:no|lsum:no|scorer:rouge_score-0.1.2`.
 
-    `lsum` names the rule for sentences, for ROUGE-Lsum alone. `references` is `one`, or `max` where each document has several.
+    `lsum` names the rule for sentences, for ROUGE-Lsum alone: `sentences`, as `rule_of` gives it for the references, or that of
+    text with capitals. `references` is `one`, or `max` where each document has several.
     """
     choose("ROUGE type", metric, TYPES)
     choose("use of references", references, ("one", "max"))
     tokenizer = _tokenizer_name(language, tokenizer)
     _check_stemmer(tokenizer, language, stemmer)
     stem = "porter" if stemmer else "no"
-    sentences = f"{SENTENCES}.{language}" if metric == "rougeLsum" else "no"
+    sentences = (sentences or f"{WITH_CAPITALS}.{language}") if metric == "rougeLsum" else "no"
     several = "|refs:max" if references == "max" else ""
     return f"{metric}|tok:{tokenizer}|stem:{stem}|lsum:{sentences}{several}|scorer:rouge_score-{version('rouge_score')}"
 
@@ -117,7 +126,9 @@ def rouge_metric(language: str, *, tokenizer: str | None = None, stemmer: bool =
         def _compute(self, predictions, references):
             scores = score(references, predictions, language, tokenizer=tokenizer, stemmer=stemmer, types=types)
             several = "one" if all(isinstance(reference, str) for reference in references) else "max"
-            signatures = {kind: signature(kind, language, tokenizer=tokenizer, stemmer=stemmer, references=several) for kind in types}
+            every = [text for reference in references for text in ([reference] if isinstance(reference, str) else reference)]
+            how = {"tokenizer": tokenizer, "stemmer": stemmer, "references": several, "sentences": rule_of(every, language)}
+            signatures = {kind: signature(kind, language, **how) for kind in types}
             return {kind: float(100 * values.mean()) for kind, values in scores.items()} | {"signatures": signatures}
 
     return Rouge(keep_in_memory=True)

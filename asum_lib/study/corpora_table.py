@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from asum_lib.corpora import texts
+from asum_lib.corpora.sentences import WITH_CAPITALS, rule_of
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import extractive, rouge, stats, summaries
 from asum_lib.paths import RESULTS
@@ -234,8 +235,11 @@ def sentences_taken(language: str) -> dict[str, int]:
     return {"lead3": LEAD_SENTENCES, "textrank": EXTRACTIVE_SENTENCES[language], "oracle": EXTRACTIVE_SENTENCES[language]}
 
 
-def signature(metric: str, language: str) -> str:
-    """How a metric was computed; the words are `summaries.words`, the sentences `rouge.split_sentences`."""
+def signature(metric: str, language: str, sentences: str | None = None) -> str:
+    """How a metric was computed; the words are `summaries.words`, the sentences `rouge.split_sentences`.
+
+    `sentences` is the rule that cuts the texts, that of text with capitals where none is given.
+    """
     if metric in rouge.TYPES:
         return rouge.signature(metric, language)
     if metric == "rouge1_default":
@@ -246,7 +250,7 @@ def signature(metric: str, language: str) -> str:
         return summaries.signature(metric)
     how = "count" if metric in ("documents", *VOCABULARY) else "mean"
     if metric in ("text_sentences", "summary_sentences", POSITION):
-        return f"{metric}|sentences:{rouge.SENTENCES}.{language}|{how}"
+        return f"{metric}|sentences:{sentences or f'{WITH_CAPITALS}.{language}'}|{how}"
     return f"{metric}|{how}" if metric in ("documents", "facts", "key_facts") else f"{metric}|tok:unicode|{how}"
 
 
@@ -259,9 +263,9 @@ def read_or_measure(cell: Cell, corpus: texts.TextCorpus, path: Path, command: s
         return record
     started_at, start = records.now(), time.perf_counter()
     lines = counts(corpus)
-    metrics = _statistics(cell, corpus, lines)
+    metrics = _statistics(cell, corpus, lines, config.get("sentence_rule"))
     if cell.split in SYSTEM_SPLITS:
-        metrics |= _systems(cell, corpus, lines)
+        metrics |= _systems(cell, corpus, lines, config.get("sentence_rule"))
     took_s = time.perf_counter() - start
     print(f"{cell.name}: {len(lines)} documents ({took_s:.0f} s)", file=sys.stderr, flush=True)
     record = records.Record(
@@ -297,9 +301,12 @@ def fingerprint_of(cell: Cell, known: Mapping[str, str] | None = None) -> str:
 
 def _resolve(cell: Cell, corpus: texts.TextCorpus, known: Mapping[str, str] | None = None) -> tuple[dict, str]:
     every = ("documents", *STATISTICS, *VOCABULARY, POSITION, *SYSTEM_METRICS)
-    signatures = " ".join((known or {}).get(metric) or signature(metric, corpus.language) for metric in every)
     language, count = corpus.language, len(corpus.documents)
+    rule = rule_of([document.text for document in corpus.documents], language)
+    signatures = " ".join((known or {}).get(metric) or signature(metric, language, rule) for metric in every)
     config = {"language": language, "sentences": sentences_taken(language), "draws": _draws(count)}
+    if not rule.startswith(WITH_CAPITALS):
+        config["sentence_rule"] = rule
     data = {"corpus": corpus.fingerprint, "lexicon": _lexicon(corpus)}
     return config, records.fingerprint(cell.as_dict() | config, data, "none", signatures)
 
@@ -318,11 +325,11 @@ def _draws(documents: int) -> int:
     return min(stats.DRAWS, max(200, MOST_DRAWN // max(documents, 1)))
 
 
-def _statistics(cell: Cell, corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
+def _statistics(cell: Cell, corpus: texts.TextCorpus, lines: list[dict], rule: str | None) -> dict[str, records.Metric]:
     n = len(lines)
     of_all = signature("documents", corpus.language)
     found = {"documents": records.Metric(n, n, n, "documents", "higher", of_all, n)}
-    found |= pooled_statistics(cell.as_dict(), lines, corpus.language)
+    found |= pooled_statistics(cell.as_dict(), lines, corpus.language, rule)
     written = ([d.text for d in corpus.documents], [d.reference for d in corpus.documents])
     for metric, of in zip(VOCABULARY, written, strict=True):
         types = len({word for text in of for word in summaries.words(text)})
@@ -330,7 +337,7 @@ def _statistics(cell: Cell, corpus: texts.TextCorpus, lines: list[dict]) -> dict
     return found
 
 
-def pooled_statistics(cell: dict, lines: list[dict], language: str) -> dict[str, records.Metric]:
+def pooled_statistics(cell: dict, lines: list[dict], language: str, rule: str | None = None) -> dict[str, records.Metric]:
     """Every metric of `STATISTICS` that the rows of the documents give."""
     found = {}
     for metric, (unit, part, whole) in STATISTICS.items():
@@ -338,11 +345,11 @@ def pooled_statistics(cell: dict, lines: list[dict], language: str) -> dict[str,
             continue
         scale = 1 if unit == "%" else 100  # ratios come in per cent
         over = [line[whole] for line in lines] if whole else np.ones(len(lines))
-        found[metric] = _pooled(cell, lines, metric, part, over, language, unit, scale)
+        found[metric] = _pooled(cell, lines, metric, part, over, (language, rule), unit, scale)
     return found
 
 
-def pooled_systems(cell: dict, lines: list[dict], language: str) -> dict[str, records.Metric]:
+def pooled_systems(cell: dict, lines: list[dict], language: str, rule: str | None = None) -> dict[str, records.Metric]:
     """Every metric of the extractive systems that the rows of the documents give."""
     found = {}
     for system in SYSTEMS:
@@ -350,26 +357,27 @@ def pooled_systems(cell: dict, lines: list[dict], language: str) -> dict[str, re
             name = f"{system}.{metric}"
             if metric == "fact_recall" and f"{system}.right" in lines[0]:
                 over = [line["key_facts"] for line in lines]
-                found[name] = _pooled(cell, lines, metric, f"{system}.right", over, language, "%")
+                found[name] = _pooled(cell, lines, metric, f"{system}.right", over, (language, rule), "%")
             elif name in lines[0]:
                 unit, scale = ("words", 100) if metric == "words" else ("ROUGE x 100", 1)
-                found[name] = _pooled(cell, lines, metric, name, np.ones(len(lines)), language, unit, scale)
+                found[name] = _pooled(cell, lines, metric, name, np.ones(len(lines)), (language, rule), unit, scale)
     places = [line.get("oracle_positions", []) for line in lines]
     if any(places):
         sums = [line | {POSITION: sum(own)} for line, own in zip(lines, places, strict=True)]
         over = [len(own) for own in places]
         unit = "0 first sentence, 1 last"
-        found[POSITION] = _pooled(cell, sums, POSITION, POSITION, over, language, unit, 100)
+        found[POSITION] = _pooled(cell, sums, POSITION, POSITION, over, (language, rule), unit, 100)
     return found
 
 
-def _pooled(cell, lines, metric, part, over, language, unit, scale=1) -> records.Metric:
+def _pooled(cell, lines, metric, part, over, how, unit, scale=1) -> records.Metric:
     parts = [line[part] for line in lines]
-    about = (unit, "higher", signature(metric, language))
-    return scores.pooled(cell, lines, parts, over, *about, draws=_draws(len(lines)), scale=scale)
+    about = (unit, "higher", signature(metric, *how))
+    most = 100.0 if unit.startswith("%") or unit == "ROUGE x 100" else None
+    return scores.pooled(cell, lines, parts, over, *about, most=most, scale=scale)
 
 
-def _systems(cell: Cell, corpus: texts.TextCorpus, lines: list[dict]) -> dict[str, records.Metric]:
+def _systems(cell: Cell, corpus: texts.TextCorpus, lines: list[dict], rule: str | None) -> dict[str, records.Metric]:
     """The metrics of the extractive systems; adds their values to the rows of the documents."""
     references = [document.reference for document in corpus.documents]
     lexicon = _lexicon(corpus)
@@ -388,7 +396,7 @@ def _systems(cell: Cell, corpus: texts.TextCorpus, lines: list[dict]) -> dict[st
                 line[f"{system}.right"] = slots.right
     for line, own in zip(lines, places, strict=True):
         line["oracle_positions"] = [round(place, 4) for place in own]
-    return pooled_systems(cell.as_dict(), lines, corpus.language)
+    return pooled_systems(cell.as_dict(), lines, corpus.language, rule)
 
 
 def main(arguments: list[str] | None = None) -> int:

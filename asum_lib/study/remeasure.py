@@ -264,7 +264,8 @@ def _curve_left(path: Path, record: Record, new: Record) -> str | None:
         value = new.history[-1].get(f"{split}_wer_pct")
         if value is not None:
             _, errors, words = tables.counts(path, split, epoch)
-            _, lo, hi = stats.ratio_interval(errors[np.newaxis], words)
+            varying = tables.units_of([(path, record)], split).clusters
+            _, lo, hi = stats.ratio_interval(errors[np.newaxis], words, varying)
             if not lo - EXACT <= value <= hi + EXACT:
                 return f"WER on {split} after epoch {epoch} is {value:.2f}, outside the recorded {lo:.2f} to {hi:.2f}"
     return None

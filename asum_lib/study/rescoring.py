@@ -11,6 +11,7 @@ that has changed: a record that is stale for another reason stays stale.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -242,7 +243,11 @@ def _score_text(record: Record, rows: list[dict]) -> tuple[list[dict], dict, lis
             known = texts.load_texts(corpus, record.cell["split"]).documents
             documents = {one.id: one for one in known if wanted.get(one.id) == one.reference}
         rows = text_scores.score_rows(rows, language, documents, lexicon)
-    return rows, text_scores.metrics(record.cell, rows, language), record.history
+        return rows, text_scores.metrics(record.cell, rows, language), record.history
+    # Which rule cuts the references, the texts would tell: it is as recorded.
+    cut = re.search(r"\|lsum:([^|]+)", record.metrics.get("rougeLsum", record.metrics["rouge1"]).signature)
+    found = text_scores.metrics(record.cell, rows, language, cut and cut.group(1))
+    return rows, found, record.history
 
 
 def _score_talks(record: Record, rows: list[dict]) -> tuple[list[dict], dict, list[dict]]:
@@ -262,9 +267,9 @@ def _score_costs(record: Record, rows: list[dict]) -> tuple[list[dict], dict, li
 
 def _score_corpora(record: Record, rows: list[dict]) -> tuple[list[dict], dict, list[dict]]:
     """Means and shares with their intervals, from the counts of the documents."""
-    language = record.config["language"]
-    found = corpora_table.pooled_statistics(record.cell, rows, language)
-    found |= corpora_table.pooled_systems(record.cell, rows, language)
+    how = (record.config["language"], record.config.get("sentence_rule"))
+    found = corpora_table.pooled_statistics(record.cell, rows, *how)
+    found |= corpora_table.pooled_systems(record.cell, rows, *how)
     documents = record.metrics["documents"]
     count = len(rows)
     found["documents"] = replace(documents, value=count, lo=count, hi=count, n=count)
@@ -279,8 +284,8 @@ def fingerprint_of(record: Record) -> str:
 def _fingerprint(record: Record, new: Record, progress: Callable[[str], None]) -> str:
     """The fingerprint that the new signatures give a record that was fresh with its old ones."""
     of_kind = kind(record)
-    signed = {key: metric.signature for key, metric in record.metrics.items()}
-    if of_kind not in SIGNED or signed == {key: one.signature for key, one in new.metrics.items()}:
+    signed, today = ({key: _bare(one.signature) for key, one in of.metrics.items()} for of in (record, new))
+    if of_kind not in SIGNED or signed == today:
         return record.fingerprint
     try:
         today = SIGNED[of_kind](record.cell, None)
@@ -290,6 +295,11 @@ def _fingerprint(record: Record, new: Record, progress: Callable[[str], None]) -
     except InputError as error:
         progress(f"{record.cell}: its fingerprint stays as it is: {error}")
         return record.fingerprint
+
+
+def _bare(signature: str) -> str:
+    """A signature without the unit of its interval, which no fingerprint holds."""
+    return signature.partition("|unit:")[0]
 
 
 def _speech_fingerprint(cell: dict, signed: Mapping[str, str] | None) -> str:

@@ -27,11 +27,12 @@ from pathlib import Path
 from asum_lib import papers
 from asum_lib.corpora import kaldi
 from asum_lib.corpora.manifest import refuse
+from asum_lib.corpora.sentences import rule_of
 from asum_lib.corpora.talks import load_talks
 from asum_lib.errors import InputError
-from asum_lib.measure import rouge, stats
+from asum_lib.measure import rouge
 from asum_lib.paths import RESULTS
-from asum_lib.study import records
+from asum_lib.study import records, text_scores
 from asum_lib.study.text_calibration import WITHIN_POINTS, Calibration
 from asum_lib.study.text_cells import TextCell
 from asum_lib.study.text_scores import DIGITS
@@ -79,6 +80,7 @@ def measure(path: Path, results: Path = RESULTS, progress: Callable[[str], None]
         | {kind: round(float(values[number]), DIGITS) for kind, values in scores.items()}
         for number, talk in enumerate(talks.talks)
     ]
+    rule = rule_of([talk.summary for talk in talks.talks], talks.language)
     config = {"checkpoint": CHECKPOINT, "summaries": "given"}
     record = records.Record(
         schema=records.SCHEMA,
@@ -89,7 +91,7 @@ def measure(path: Path, results: Path = RESULTS, progress: Callable[[str], None]
         reason=None,
         cell=CELL.as_dict(),
         config=config,
-        metrics={kind: _metric(kind, [row[kind] for row in samples], talks.language) for kind in rouge.TYPES},
+        metrics=text_scores.metrics(CELL.as_dict(), samples, talks.language, rule),
         memory_bytes=records.unmeasured(records.MEMORY_BYTES),
         params=records.unmeasured(records.PARAMS),
         time_s=records.unmeasured(records.TIME_S),
@@ -112,11 +114,6 @@ def caveat(results: Path = RESULTS) -> str | None:
 
 def _published(metric: str) -> float:
     return papers.value("summarisation", "how2_summaries", system="end-to-end", metric=metric)["value"]
-
-
-def _metric(kind: str, values: list[float], language: str) -> records.Metric:
-    value, lo, hi = stats.ratio_interval([values], [1.0] * len(values))
-    return records.Metric(value, lo, hi, "ROUGE x 100", "higher", rouge.signature(kind, language), len(values))
 
 
 def _unfit(record: records.Record) -> str | None:

@@ -6,6 +6,7 @@ Used by `talk_run` when a cell is measured, and by `rescoring` when its record i
 from collections.abc import Mapping, Sequence
 
 from asum_lib.corpora import talks
+from asum_lib.corpora.sentences import rule_of
 from asum_lib.corpora.texts import Fact
 from asum_lib.measure import rouge, summaries, wer
 from asum_lib.study import talk_video
@@ -68,21 +69,22 @@ def score_rows(
 def metrics(cell: Mapping, rows: Sequence[dict]) -> dict[str, Metric]:
     """Every metric that the rows have the numbers of."""
     found = {}
+    sentences = rule_of([row["reference"] for row in rows], LANGUAGE) if "reference" in rows[0] else None
     for name, measure in MEASURES.items():
         by_row = isinstance(measure.over, str)
         if measure.of not in rows[0] or (by_row and measure.over not in rows[0]):
             continue
         over = [row[measure.over] if by_row else measure.over for row in rows]
         parts = [row[measure.of] for row in rows]
-        about = (measure.unit, measure.better, signature(name))
-        found[name] = pooled(cell, rows, parts, over, *about)
+        about = (measure.unit, measure.better, signature(name, sentences))
+        found[name] = pooled(cell, rows, parts, over, *about, most=measure.most)
     return found
 
 
-def signature(metric: str) -> str:
-    """How a metric was computed."""
+def signature(metric: str, sentences: str | None = None) -> str:
+    """How a metric was computed; `sentences` is the rule that cuts the references."""
     if metric in rouge.TYPES:
-        return rouge.signature(metric, LANGUAGE)
+        return rouge.signature(metric, LANGUAGE, sentences=sentences)
     if metric == "wer_pct":
         return wer.signature(NORMALIZER)
     by_name = {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asum_lib import heap
 from asum_lib.corpora import texts
+from asum_lib.corpora.sentences import WITH_CAPITALS, rule_of
 from asum_lib.errors import InputError
 from asum_lib.measure import rouge
 from asum_lib.models import summarize
@@ -156,7 +157,11 @@ def _resolve(cell: TextCell, work: _Work, signature: str | None = None) -> tuple
     signature = signature or rouge.signature("rouge1", work.language)
     if work.where is None:
         config = {"system": cell.model, "sentences": _sentences_taken(cell.model, work.language)}
-        data = {cell.split: work.documents(cell.split).fingerprint}
+        corpus = work.documents(cell.split)
+        rule = rule_of([document.text for document in corpus.documents], work.language)
+        if not rule.startswith(WITH_CAPITALS):
+            config["sentence_rule"] = rule
+        data = {cell.split: corpus.fingerprint}
         return config, records.fingerprint(config, data, cell.model, signature)
     from asum_lib.models.loading import QUANTISATION, SIMULATED, compute_dtype
 

@@ -6,6 +6,7 @@ Only ROUGE is known for real corpora; what facts a document states is known wher
 from collections.abc import Mapping, Sequence
 
 from asum_lib.corpora import texts
+from asum_lib.corpora.sentences import rule_of
 from asum_lib.measure import rouge, summaries
 from asum_lib.study.records import Metric, Record
 from asum_lib.study.scores import pooled
@@ -52,20 +53,24 @@ def score_rows(
     return scored
 
 
-def metrics(cell: Mapping, rows: Sequence[dict], language: str) -> dict[str, Metric]:
-    """Every metric that the rows give; chrF and BLEU where they keep the texts."""
-    found = {}
+def metrics(cell: Mapping, rows: Sequence[dict], language: str, sentences: str | None = None) -> dict[str, Metric]:
+    """Every metric that the rows give; chrF and BLEU where they keep the texts.
+
+    `sentences` is the rule that cut references which are not kept.
+    """
+    found, references = {}, [row["reference"] for row in rows]
+    kept = None not in references
+    sentences = rule_of(references, language) if kept else sentences
     for name, measure in MEASURES.items():
         by_row = isinstance(measure.over, str)
         if measure.of not in rows[0] or (by_row and not sum(row[measure.over] for row in rows)):
             continue
         over = [row[measure.over] if by_row else measure.over for row in rows]
         parts = [row[measure.of] for row in rows]
-        about = (measure.unit, measure.better, signature(name, language))
-        found[name] = pooled(cell, rows, parts, over, *about)
-    references, written = [row["reference"] for row in rows], [row["summary"] for row in rows]
-    for name in CORPUS_METRICS if None not in references else ():
-        score = summaries.corpus_score(name, references, written)
+        about = (measure.unit, measure.better, signature(name, language, sentences))
+        found[name] = pooled(cell, rows, parts, over, *about, most=measure.most)
+    for name in CORPUS_METRICS if kept else ():
+        score = summaries.corpus_score(name, references, [row["summary"] for row in rows])
         values = (score.value, score.lo, score.hi)
         found[name] = Metric(*values, "0 to 100", "higher", score.signature, score.n)
     return found
@@ -76,12 +81,12 @@ def language_of(record: Record) -> str:
     return "ru" if "tok:unicode" in record.metrics["rouge1"].signature else "en"
 
 
-def signature(metric: str, language: str) -> str:
-    """How a metric was computed."""
+def signature(metric: str, language: str, sentences: str | None = None) -> str:
+    """How a metric was computed; `sentences` is the rule that cuts the references."""
     if metric == "rouge1_default":
         return rouge.signature("rouge1", language, tokenizer="default")
     if metric in rouge.TYPES:
-        return rouge.signature(metric, language)
+        return rouge.signature(metric, language, sentences=sentences)
     return {
         "fact_recall": "facts|stated of those in the reference|pool:corpus",
         "made_up": "facts|of no document|mean",

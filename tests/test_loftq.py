@@ -1,5 +1,6 @@
 """LoftQ and 2 simulated bits: where an adapter on quantised weights starts, what is refused, and the cells and the rule of the comparison."""
 
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from asum_lib.errors import InputError
-from asum_lib.models import ladder, loading, summarize, text_ladder, two_bits
+from asum_lib.models import checkpoint, ladder, loading, summarize, text_ladder, two_bits
+from asum_lib.paths import RESULTS
 from asum_lib.study import claims, loftq_start, render, render_loftq, run, tables, text_run
 from asum_lib.study.cells import make_cell, make_row
 from asum_lib.study.text_cells import make_text_cell, make_text_row, planned_text
@@ -199,6 +201,62 @@ def test_the_first_output_is_closer_to_full_precisions_on_speech_and_documents(m
         lora, once = found[precision, "lora"], found[precision, "loftq"]
         assert once.weights_pct < lora.weights_pct and once.outputs_pct < lora.outputs_pct
     assert found["nf2", "lora"].outputs_pct > 3 * found["int4", "lora"].outputs_pct
+
+
+def recorded(weights_pct: float, model: str = "whisper-tiny", targets: str = "qkv", checkpoint: str = "0" * 64) -> dict:
+    """An entry of the file of starts with one figure everywhere."""
+    figures = {"weights_pct": weights_pct, "outputs_pct": 20.0, "agreement_pct": 90.0}
+    pairs = [(precision, method) for precision in ("int4", "nf2") for method in loftq_start.METHODS]
+    starts = [asdict(loftq_start.Start(model, precision, method, targets, **figures)) for precision, method in pairs]
+    return {"model": model, "targets": targets, "checkpoint_sha256": checkpoint, "items": 32, "starts": starts, "time_s": 1.0, "provenance": {}}
+
+
+def write_starts(results, *entries) -> None:
+    (results / loftq_start.NAME).write_text(json.dumps({"command": loftq_start.COMMAND, "entries": entries}))
+
+
+def test_the_table_of_starts_is_read_and_not_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(loftq_start, "starts", lambda *arguments: pytest.fail("a page computes"))
+    write_starts(tmp_path, recorded(12.5))
+    table = BeautifulSoup(render_loftq.start_table(models=["whisper-tiny", "whisper-base"], results=tmp_path).data, "html.parser")
+    tiny, base = ([cell.text for cell in row.find_all("td")] for row in table.find_all("tr")[2:])
+    assert tiny == 8 * ["12.5"]
+    assert base == 8 * ["missing"]
+
+
+def test_the_recorded_starts_are_of_the_shipped_checkpoints():
+    entries = json.loads((RESULTS / loftq_start.NAME).read_text(encoding="utf-8"))["entries"]
+    assert [(entry["model"], entry["targets"]) for entry in entries] == list(loftq_start.RECORDED)
+    shipped = {f"whisper-{size}": ladder.checkpoint(size) for size in ladder.SIZES} | {name: text_ladder.checkpoint(name) for name in ("t5", "mbart")}
+    for entry in entries:
+        assert entry["checkpoint_sha256"] == checkpoint.checksum(shipped[entry["model"].split(" on ")[0]])
+        assert entry["provenance"]["git_commit"]
+
+
+def test_only_what_is_missing_or_of_other_weights_is_measured(tmp_path, monkeypatch):
+    done = [(model, targets) for model, targets in loftq_start.RECORDED[2:]]
+    entries = [recorded(1.0, *key, loftq_start._checksum(key[0])) for key in done]
+    write_starts(tmp_path, recorded(1.0), *entries)  # that of tiny is of other weights, that of base is missing
+    again = []
+    monkeypatch.setattr(loftq_start, "measured", lambda *key: again.append(key) or recorded(2.0, *key))
+    loftq_start.write(tmp_path)
+    assert again == [("whisper-tiny", "qkv"), ("whisper-base", "qkv")]
+    assert [starts[0].weights_pct for starts in loftq_start.read(tmp_path).values()] == [2.0, 2.0] + len(done) * [1.0]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"entries": [{}]}', '{"entries": [{"starts": [{"weights_pct": "<b>"}]}]}'])
+def test_a_file_that_holds_no_starts_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / loftq_start.NAME).write_text(content)
+    with pytest.raises(InputError, match=r"loftq_start\.json is not a file of LoftQ's starts"):
+        loftq_start.read(tmp_path)
+
+
+@pytest.mark.slow
+def test_an_entry_measured_again_says_the_same():
+    entry = loftq_start.measured("whisper-tiny")
+    known = loftq_start.read()["whisper-tiny", "qkv"]
+    for again, start in zip(entry["starts"], known, strict=True):
+        assert again["weights_pct"] == pytest.approx(start.weights_pct, rel=1e-3)
 
 
 # Cells ------------------------------------------------------------------------------------------------------------------

@@ -26,17 +26,18 @@ def bits_name(precision: str) -> str:
     return f"{BITS[precision]} bits" + (", simulated" if precision == "nf2" else "")
 
 
-def start_table(quantity: str = "weights_pct", targets: str = "qkv", models: Sequence[str] = MODELS) -> object:
-    """A quantity of `loftq_start.Start` by model, bits and start: what is off before any training, or how many tokens agree."""
+def start_table(quantity: str = "weights_pct", targets: str = "qkv", models: Sequence[str] = MODELS, results: Path = RESULTS) -> object:
+    """A recorded quantity of `loftq_start.Start` by model, bits and start: what is off before training, or how many tokens agree."""
     methods = [method for method in START_NAMES if method != UNSCALED or quantity == "weights_pct"]
-    lines = []
+    lines, recorded = [], loftq_start.read(results)
     for model in models:
-        found = {(start.precision, start.method): getattr(start, quantity) for start in loftq_start.starts(model, targets)}
+        found = {(start.precision, start.method): getattr(start, quantity) for start in recorded.get((model, targets), ())}
         name = model.replace("whisper-", "Whisper ").replace("t5 ", "T5 ").replace("mbart ", "mBART ")
-        lines.append([name, *(f"{found[precision, method]:.1f}" for precision in BITS for method in methods)])
+        values = [found.get((precision, method)) for precision in BITS for method in methods]
+        lines.append([name, *("missing" if value is None else f"{value:.1f}" for value in values)])
     above = "<th></th>" + "".join(f'<th colspan="{len(methods)}">{bits_name(precision)}</th>' for precision in BITS)
     titles = ["", *(START_NAMES[method] for _ in BITS for method in methods)]
-    return _table(above, titles, lines)
+    return _table(above, titles, lines, f"Measured by {loftq_start.COMMAND}, in {RESULTS.name}/{loftq_start.NAME}.")
 
 
 def wer_table(results: Path = RESULTS) -> object:

@@ -6,6 +6,7 @@ import pytest
 
 from asum_lib import cli, papers
 from asum_lib.errors import InputError
+from asum_lib.paths import RESULTS
 from asum_lib.study import claims, memory_claims, memory_table, records
 from asum_lib.study import memory_footprint as footprint
 from asum_lib.study.memory_footprint import make_cell, make_row
@@ -76,6 +77,28 @@ def test_a_measured_cell_has_the_weights_to_the_byte_and_its_peaks_near_the_acco
     assert value["load_peak_bytes"] <= 1.3 * value["weights_bytes"]
     assert 1 < value["decode_peak_bytes"] / value["decode_peak_accounted_bytes"] < 1.15
     assert 1 < value["train_peak_bytes"] / value["train_peak_accounted_bytes"] < 1.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 0.1])
+@pytest.mark.parametrize(("name", "key"), [("t5-small", "dropout_rate"), ("mbart-large", "dropout")])
+def test_a_text_models_step_takes_what_its_dropout_asks_for(tmp_path, name, key, share):
+    """A process that trains a T5 and an mBART of few layers, 256 wide, with LoRA on four texts of 400 + 150 tokens."""
+    from asum_lib.measure.peak import in_child
+    from asum_lib.models import catalogue
+    from asum_lib.study import fit
+
+    config = catalogue.config(name)
+    sizes = {"num_layers": 4, "num_decoder_layers": 4, "num_heads": 8, "d_kv": 32, "d_ff": 1024, "vocab_size": 4000}
+    sizes |= {
+        f"{side}_{what}": value for side in ("encoder", "decoder") for what, value in (("layers", 4), ("attention_heads", 8), ("ffn_dim", 1024))
+    }
+    config.update({what: value for what, value in (sizes | {"d_model": 256, key: share}).items() if hasattr(config, what)})
+    folder = catalogue.write_random(tmp_path / "random", config)
+    cell = make_cell(name, "fp32", "lora", read=400, written=150, batch_size=4)
+    peak = in_child(footprint._measured, cell, str(folder), str(folder))["bytes"]["train_peak_bytes"]
+    accounted = fit.account(fit.Plan(config, "fp32", "lora", read=400, written=150, batch_size=4)).peak
+    assert 0.97 < peak / accounted < 1.1
 
 
 def test_a_cell_that_fails_is_a_record_with_its_reason(tmp_path, monkeypatch):
@@ -212,7 +235,6 @@ def test_without_records_the_claims_on_memory_are_not_testable(tmp_path):
 
 def test_the_committed_records_are_those_of_planned_cells():
     planned = {cell.name for cell in (*memory_table.planned("cpu"), *memory_table.planned("cuda"))}
-    from asum_lib.paths import RESULTS
 
     for path, record in records.load(RESULTS, "paper", "memory"):
         assert path.stem in planned

@@ -14,6 +14,7 @@ import threading
 from asum_lib.errors import InputError, choose
 
 FORMATS = ("md", "json")
+MINI_HELP = "the models of scale mini know the few hundred words of the generated talks and no others: --scale paper takes real ones"
 EVIDENCE = ("what", "expect", "difference", "lo", "hi", "p_holm", "detectable", "outcome", "decides")
 
 
@@ -174,16 +175,18 @@ def _parser() -> argparse.ArgumentParser:
     may_replace(adapt)
 
     summarize = add("summarize", _summarize, "transcribe recordings and summarise what is said in them")
+    summarize.epilog = MINI_HELP
     summarize.add_argument("paths", metavar="PATH", nargs="+", help="audio files, folders with audio files, or - for one on standard input")
     summarize.add_argument("--system", default="cascade", help="cascade (default): transcribe, then summarise the transcript; or e2e")
     summarize.add_argument("--scale", default="mini", help="mini (default) or paper")
     summarize.add_argument("--precision", default="int8", help="of both models: int8 (default), int4, fp32, ...")
     summarize.add_argument("--asr", metavar="MODEL", help="a Whisper: size, folder of a checkpoint or adapter, or Hub name")
     summarize.add_argument("--summarizer", metavar="MODEL", help="a text model: t5, mbart, folder of a checkpoint or adapter, or Hub name")
+    summarize.add_argument("--language", metavar="CODE", help="spoken and written, such as ru (default: told from each recording, or en)")
     summarize.add_argument(
         "--rounds", metavar="N", default="1", help="of a long talk: its parts' summaries are summarised again N - 1 times (default: 1)"
     )
-    summarize.add_argument("--format", default="text", help="text (default), json, or srt: subtitles of the transcript")
+    summarize.add_argument("--format", default="text", help="text (default), json, or subtitles of the transcript: srt or vtt")
     summarize.add_argument("--out", metavar="DIR", help="write a file for each recording into DIR, and print the paths")
     may_replace(summarize)
 
@@ -391,21 +394,22 @@ def _summarize(options) -> int:
     from asum_lib import recordings, systems
 
     choose("format", options.format, recordings.FORMATS)
-    if options.format == "srt" and options.system == "e2e":
-        raise InputError("srt is a transcript's, and system e2e writes none: choose from text, json")
+    subtitles = options.format in recordings.SUBTITLES
+    if subtitles and options.system == "e2e":
+        raise InputError(f"{options.format} is a transcript's, and system e2e writes none: choose from text, json")
     rounds = _whole_number("--rounds", options.rounds, 1)
     with ExitStack() as stack:
         found = recordings.find([recordings.from_stdin(stack) if path == "-" else path for path in options.paths], _say, options.out)
         files = found.files
-        if options.format == "srt" and len(files) > 1 and not options.out:
-            raise InputError(f"srt is one recording's, and here are {len(files)}: say with --out where the files are to lie")
+        if subtitles and len(files) > 1 and not options.out:
+            raise InputError(f"{options.format} is one recording's, and here are {len(files)}: say with --out where the files are to lie")
         folder = Path(options.out) if options.out else None
         if folder is not None:
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"--out {options.out!r} is a file: name a folder, which is made where there is none")
             recordings.check_outputs(files, folder, options.format, options.force)
             folder.mkdir(parents=True, exist_ok=True)
-        given = {"asr": options.asr, "summarizer": options.summarizer, "rounds": rounds}
+        given = {"asr": options.asr, "summarizer": options.summarizer, "language": options.language, "rounds": rounds}
         system = systems.load(options.system, options.scale, options.precision, **given)
         whole = recordings.summarize(system, files, options.format, folder, _say, options.force)
         return 0 if whole and not found.left_out else 1

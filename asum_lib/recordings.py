@@ -5,18 +5,21 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from asum_lib.corpora import ffmpeg
 from asum_lib.corpora.audio import AudioError, is_audio, usable
 from asum_lib.errors import InputError
 from asum_lib.files import refuse_taken, write_whole
+from asum_lib.listening import nothing_heard
 from asum_lib.paths import readable
+from asum_lib.subtitles import as_srt, as_vtt, clock
 from asum_lib.systems import Answer, System
 
-FORMATS = ("text", "json", "srt")
-SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt"}
+SUBTITLES = {"srt": as_srt, "vtt": as_vtt}
+FORMATS = ("text", "json", *SUBTITLES)
+SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 NOTHING = "nothing was heard"
 # Files in a folder with these names are audio, and reported if they cannot be read; others are if they begin like audio.
 AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", *ffmpeg.SUFFIXES)
@@ -34,7 +37,7 @@ class Outcome:
     error: str | None
 
     def as_dict(self) -> dict:
-        empty = dict.fromkeys(("system", "summary", "segments", "audio_s", "time_s", "memory_bytes", "notes"))
+        empty = dict.fromkeys(field.name for field in fields(Answer) if field.name != "audio")
         return (self.answer.as_dict() if self.answer else {"audio": self.audio} | empty) | {"error": self.error}
 
 
@@ -121,15 +124,18 @@ def summarize(
     early one. A file that is in `folder` already stays, unless it is to be replaced.
     """
     outcomes: list[Outcome] = []
+    for note in system.notes:
+        say(note)
     places = outputs(files, folder, form) if folder else [None] * len(files)
     try:
         for place, outcome in zip(places, answers(system, files, say), strict=False):
             outcomes.append(outcome)
             for note in outcome.answer.notes if outcome.answer else ():
-                say(note)
+                if note not in system.notes:  # which are said already
+                    say(note)
             if outcome.error:
                 say(f"asum: {outcome.error}")
-            elif not outcome.answer.segments and not outcome.answer.summary:
+            elif not outcome.answer.summary and nothing_heard(outcome.answer.segments):
                 say(f"{outcome.audio}: {NOTHING}")
             if place and outcome.answer:
                 text = as_json([outcome]) if form == "json" else _one(outcome.answer, form)
@@ -144,7 +150,7 @@ def summarize(
 
 
 def _one(answer: Answer, form: str) -> str:
-    return as_text(answer) if form == "text" else as_srt(answer)
+    return SUBTITLES[form](answer.segments) if form in SUBTITLES else as_text(answer)
 
 
 def answers(system: System, files: Sequence[Path], say: Callable[[str], None] = lambda line: None) -> Iterator[Outcome]:
@@ -158,20 +164,14 @@ def answers(system: System, files: Sequence[Path], say: Callable[[str], None] = 
 
 
 def as_text(answer: Answer) -> str:
-    """Transcript with times, and the summary, for people."""
-    lines = [f"{answer.audio} ({_clock(answer.audio_s)[:-4]})"]
-    lines += [f"  [{_clock(segment.start_s)[:-2]} - {_clock(segment.end_s)[:-2]}] {segment.text}" for segment in answer.segments]
-    lines.append(f"Summary: {answer.summary}" if answer.summary else f"Summary: none, {NOTHING}")
+    """Transcript with times, and the summary, for people; what is not believed is marked."""
+    lines = [f"{answer.audio} ({clock(answer.audio_s)[:-4]})"]
+    for segment in answer.segments:
+        doubt = f"({segment.doubt}) " if segment.doubt else ""
+        lines.append(f"  [{clock(segment.start_s)[:-2]} - {clock(segment.end_s)[:-2]}] {doubt}{segment.text}")
+    why = NOTHING if nothing_heard(answer.segments) or not answer.notes else answer.notes[-1].removeprefix(f"{answer.audio}: ")
+    lines.append(f"Summary: {answer.summary}" if answer.summary else f"Summary: none, {why}")
     return "\n".join(lines) + "\n"
-
-
-def as_srt(answer: Answer) -> str:
-    """The transcript as SubRip subtitles; empty where nothing was heard."""
-    blocks = [
-        f"{number}\n{_clock(segment.start_s, ',')} --> {_clock(segment.end_s, ',')}\n{segment.text}\n"
-        for number, segment in enumerate(answer.segments, 1)
-    ]
-    return "\n".join(blocks)
 
 
 def as_json(outcomes: Sequence[Outcome]) -> str:
@@ -206,12 +206,6 @@ def check_outputs(files: Sequence[Path], folder: Path, form: str, replace: bool 
     for place in places:
         if place.resolve() in recordings:
             raise InputError(f"{place} is one of the recordings: name another folder with --out")
-
-
-def _clock(seconds: float, mark: str = ".") -> str:
-    thousandths = round(1000 * seconds)
-    minutes, rest = divmod(thousandths, 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{mark}{rest % 1000:03d}"
 
 
 def _is_audio(path: Path) -> bool:

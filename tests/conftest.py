@@ -31,6 +31,25 @@ def real_tiny(real_data, tmp_path_factory) -> Path:
     return random_checkpoint(folder, "tiny", real_data / "tokenizers" / "whisper", max_length=20)
 
 
+@pytest.fixture(scope="session")
+def whisper_tiny_en() -> Path:
+    """The published Whisper tiny.en, in the folder that `$ASUM_WHISPER_TINY_EN` names."""
+    return _weights("ASUM_WHISPER_TINY_EN")
+
+
+@pytest.fixture(scope="session")
+def whisper_base() -> Path:
+    """The published multilingual Whisper base, in the folder that `$ASUM_WHISPER_BASE` names."""
+    return _weights("ASUM_WHISPER_BASE")
+
+
+def _weights(variable: str) -> Path:
+    folder = Path(os.environ.get(variable, ""))
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"no published weights: {variable} names no folder with them")
+    return folder
+
+
 @pytest.fixture
 def add_record(tmp_path) -> Callable[..., Path]:
     """Writes a made-up record under `tmp_path / "results"` from word errors an utterance, each of `words` words; returns its path.

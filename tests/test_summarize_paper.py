@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from asum_lib import cli, systems
-from asum_lib.models import catalogue, checkpoint, summarize
+from asum_lib.models import catalogue, checkpoint, recognize, summarize
 from asum_lib.models.summarize import Decoding
 
 
@@ -49,7 +49,14 @@ def chapter(real_data, tmp_path_factory):
     return path
 
 
-def test_a_chapter_of_librispeech_is_heard_in_full_windows(real_tiny, random_t5, chapter, capsys):
+@pytest.fixture
+def believing(monkeypatch):
+    """Random weights write nothing that is probable: here it is taken for speech all the same."""
+    monkeypatch.setattr(recognize, "PAPER", recognize.Bounds(-np.inf, -np.inf))
+    monkeypatch.setattr(recognize, "MOST_COMPRESSION", np.inf)
+
+
+def test_a_chapter_of_librispeech_is_heard_in_full_windows(real_tiny, random_t5, chapter, capsys, believing):
     given = ["--scale", "paper", "--asr", str(real_tiny), "--summarizer", str(random_t5), "--precision", "fp32", "--format", "json"]
     assert cli.main(["summarize", str(chapter), *given]) == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -60,7 +67,7 @@ def test_a_chapter_of_librispeech_is_heard_in_full_windows(real_tiny, random_t5,
     assert all(a["end_s"] <= b["start_s"] for a, b in itertools.pairwise(segments))
 
 
-def test_a_recording_of_parliament_is_heard_at_int8(real_tiny, random_t5, real_data):
+def test_a_recording_of_parliament_is_heard_at_int8(real_tiny, random_t5, real_data, believing):
     folder = real_data / "voxpopuli-dev"
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     longest = max(lines, key=lambda line: line["duration_s"])

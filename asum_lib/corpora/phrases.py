@@ -37,6 +37,12 @@ class Phrase:
 
     start_s: float
     samples: np.ndarray
+    joined_s: tuple[tuple[float, float], ...] = ()  # (start, end) of the phrases that share it, where more than one do
+
+    @property
+    def phrases_s(self) -> tuple[tuple[float, float], ...]:
+        """(start, end) of each phrase in it, seconds from the recording's beginning."""
+        return self.joined_s or ((self.start_s, self.end_s),)
 
     @property
     def end_s(self) -> float:
@@ -154,7 +160,8 @@ def _filled(pieces, window_s: float) -> Iterator[Phrase]:
     held: Phrase | None = None
     for phrase, before in pieces:
         if held is not None and phrase.end_s - held.start_s <= window_s:
-            held = Phrase(held.start_s, np.concatenate([held.samples, before, phrase.samples]))
+            samples = np.concatenate([held.samples, before, phrase.samples])
+            held = Phrase(held.start_s, samples, held.phrases_s + phrase.phrases_s)
             continue
         if held is not None:
             yield held

@@ -31,6 +31,7 @@ _UNITS = {
 }
 # Abbreviations that are words too, and the one-letter words: in lower case they end a sentence.
 _WORDS = {"en": frozenset("no fig figs i".split()), "ru": frozenset("час рис я".split())}
+LANGUAGES = tuple(_TITLES)
 _OPENING = frozenset("\"'«“„‘([")
 _STOP = re.compile(r"""([.!?…]+)["'»”’)\]]*\s+(?=(?:[—–-]\s*)?(\S))""")
 _LAST_WORD = re.compile(r"[\w.]+$")

@@ -187,26 +187,28 @@ def fix_divisors(model) -> None:
             parameter.requires_grad_(False)  # on its way to a GPU PEFT makes it trainable: it would learn, and keep each layer's output
 
 
-def speech(where: str, precision: str, scale: str = "paper") -> Speech:
+def speech(where: str, precision: str, scale: str = "paper", language: str | None = None) -> Speech:
     """A Whisper: a checkpoint (folder or Hub name), or the folder of an adapter with the checkpoint that it names."""
+    loaded = load_speech(base_of(where), precision, scale, language)
     if not is_adapter(where):
-        return load_speech(where, precision, scale)
-    loaded = load_speech(base_of(where), precision, scale)
+        return loaded
     return Speech(put_on(loaded.model, Path(where)), loaded.tokenizer, loaded.extractor, loaded.generate)
 
 
 def summarizer(where: str, precision: str, language: str, scale: str = "paper") -> Summarizer:
     """The same for a text model."""
-    base = base_of(where) if is_adapter(where) else where
+    base = base_of(where)
     checkpoint.check_text(folder_of(base))
     loaded = load_summarizer(base, precision, language, scale)
-    if base == where:
+    if not is_adapter(where):
         return loaded
     return Summarizer(put_on(loaded.model, Path(where)), loaded.tokenizer, loaded.family, loaded.language)
 
 
 def base_of(where: str) -> str:
-    """The checkpoint under an adapter, as `loading.folder_of` takes it."""
+    """The checkpoint under an adapter, as `loading.folder_of` takes it; any other model itself."""
+    if not is_adapter(where):
+        return where
     note = read(Path(where))
     shipped = CHECKPOINTS / note.base
     if Path(note.base).name == note.base and shipped.is_dir():

@@ -103,6 +103,14 @@ def multilingual(folder: Path) -> bool:
     return bool(said) if said is not None else reading.read_json(folder / "config.json").get("vocab_size", 0) >= 51_865
 
 
+def languages(folder: Path) -> tuple[str, ...]:
+    """The codes of the languages that a Whisper checkpoint can be told to write, e.g. `("en", "ru")`; English alone where it has no choice."""
+    if not multilingual(folder):
+        return ("en",)
+    table = reading.read_json(Path(folder) / "generation_config.json").get("lang_to_id")
+    return tuple(sorted(token.strip("<|>") for token in table)) if isinstance(table, dict) else ("en",)
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that a model is loaded from, in name order: the single file, or the shards that the index names."""
     folder = Path(folder)

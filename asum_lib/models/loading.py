@@ -26,6 +26,7 @@ QUANTISATION = {  # arguments of transformers' BitsAndBytesConfig; the rest of t
 }
 PRECISIONS = ("fp32", "bf16", "fp16", *QUANTISATION)  # and those of SIMULATED, whose bytes are float32's
 UNPACKED_BYTES = 2**30
+ENGLISH = "en"
 LARGE_CHECKPOINT_BYTES = 10**8  # the mini ladder's are below, the smallest real size's is above
 
 
@@ -89,8 +90,11 @@ def compute_dtype(precision: str, scale: str = "paper") -> str:
     return "bfloat16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
 
 
-def load_parts(where: str):
-    """(tokenizer, feature extractor) of a checkpoint; `InputError` where the folder is not a sound checkpoint."""
+def load_parts(where: str, language: str | None = None):
+    """(tokenizer, feature extractor) of a checkpoint; `InputError` where the folder is not a sound checkpoint.
+
+    The tokenizer's prefix says `language`, English by default; `InputError` for one that the model does not know.
+    """
     from transformers import WhisperFeatureExtractor, WhisperTokenizer
 
     folder = folder_of(where)
@@ -100,21 +104,24 @@ def load_parts(where: str):
         extractor = WhisperFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # a damaged file shows as whatever its parser raises
         raise InputError(f"checkpoint {folder}: its tokenizer or feature extractor cannot be read ({_reason(error)}): fetch it again") from error
-    tokenizer.set_prefix_tokens(**_language(folder))
+    tokenizer.set_prefix_tokens(**_language(folder, language))
     tokenizer.clean_up_tokenization_spaces = False  # the published files ask for it, transformers leaves it out and says so each time
     return tokenizer, extractor
 
 
-def load(where: str, precision: str, scale: str = "paper") -> Speech:
-    """Load and quantise, after the folder was found sound. fp32, bf16 and what bitsandbytes leaves alone follow `compute_dtype`."""
+def load(where: str, precision: str, scale: str = "paper", language: str | None = None) -> Speech:
+    """Load and quantise, after the folder was found sound. fp32, bf16 and what bitsandbytes leaves alone follow `compute_dtype`.
+
+    The model is told to write `language`, English by default.
+    """
     import torch
 
     place = device(scale)
-    tokenizer, extractor = load_parts(where)
+    tokenizer, extractor = load_parts(where, language)
     folder = folder_of(where)
     model = load_model(folder, precision, compute_dtype(precision, scale), place)
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # torch's default for convolutions on a GPU is TF32, which is not fp32
-    return Speech(model, tokenizer, extractor, _language(folder))
+    return Speech(model, tokenizer, extractor, _language(folder, language))
 
 
 def load_model(folder: Path, precision: str, dtype: str | None = None, place: str = "cpu"):
@@ -343,9 +350,14 @@ def note(where: str) -> str | None:
     return checkpoint.note(folder_of(where))
 
 
-def _language(folder: Path) -> dict:
-    """A multilingual checkpoint is told to transcribe English; an English-only one refuses to be told anything."""
-    return {"language": "en", "task": "transcribe"} if checkpoint.multilingual(folder) else {}
+def _language(folder: Path, language: str | None) -> dict:
+    """A multilingual checkpoint is told to transcribe a language; an English-only one refuses to be told anything."""
+    known = checkpoint.languages(folder)
+    if language is not None and language not in known:
+        if known == (ENGLISH,):
+            raise InputError(f"language {language!r}: checkpoint {folder} knows English alone: choose {ENGLISH}, or a multilingual Whisper")
+        raise InputError(f"unknown language {language!r}: checkpoint {folder} knows {', '.join(known)}")
+    return {"language": language or ENGLISH, "task": "transcribe"} if checkpoint.multilingual(folder) else {}
 
 
 def _reason(error: Exception) -> str:

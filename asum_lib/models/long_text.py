@@ -12,7 +12,7 @@ with the number of parts and memory with their size, not with the length of a te
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from asum_lib.corpora.sentences import sentence_spans
+from asum_lib.corpora.sentences import LANGUAGES, sentence_spans
 from asum_lib.errors import InputError
 from asum_lib.models.summarize import PREFIX, Decoding, Summarizer, encode, summarize
 
@@ -116,7 +116,8 @@ def _packed(sizes: Sequence[int], room: int) -> list[int]:
 
 def _units(loaded: Summarizer, text: str, room: int, empty: int) -> Iterator[tuple[int, int]]:
     """(end, tokens) of the pieces that are not cut further, in order: from the end before to it they tile the text."""
-    sentences = sentence_spans(text, loaded.language)
+    language = loaded.language if loaded.language in LANGUAGES else "en"  # whose rule holds for most that write a full stop
+    sentences = sentence_spans(text, language)
     ends = [*(start for start, _ in sentences[1:]), len(text)]  # the space after a sentence is the sentence's
     for start, stop, size in _sized(loaded, text, 0, ends, empty):
         if size <= room:

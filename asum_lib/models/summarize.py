@@ -4,13 +4,18 @@ T5 reads `summarize: ` before the text, as it was published; mBART reads and wri
 alone. How a model is loaded and quantised is `asum_lib.models.loading`.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asum_lib.errors import InputError
 from asum_lib.models.text_ladder import LANGUAGE_CODES
+from asum_lib.paths import CHECKPOINTS
 
+WRITES = {"t5": ("en",), "mbart": ("en", "ru")}  # the shipped ones
+ENGLISH_ALONE = ("bart-large-cnn", "bart-large-xsum", "models--google-t5--", "models--facebook--bart-")  # in the names of published checkpoints
+_CODE = re.compile(r"[a-z]{2,3}_[A-Z]{2}")
 PROBE = "a tea, чай, 茶, 1"  # something of which every tokenizer can spell
 PREFIX = {"t5": "summarize: ", "mbart": "", "bart": ""}
 
@@ -28,7 +33,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Summarizer:
-    """A loaded model with its tokenizer; `family` is t5, mbart or bart, `language` en or ru."""
+    """A loaded model with its tokenizer; `family` is t5, mbart or bart, `language` a code such as en or ru."""
 
     model: object
     tokenizer: object
@@ -62,10 +67,47 @@ def load_tokenizer(folder: Path, language: str):
         raise InputError(f"checkpoint {folder}: its tokenizer cannot be read ({str(error).strip().splitlines()[0]}): fetch it again") from error
     if not set(tokenizer(PROBE, add_special_tokens=False).input_ids) - {tokenizer.unk_token_id}:
         raise InputError(f"checkpoint {folder}: its tokenizer knows no letter of {PROBE!r}: fetch it again")
-    # A model that was fine-tuned to write this language keeps what it was trained to read, be it another code.
-    if hasattr(tokenizer, "src_lang") and tokenizer.tgt_lang != LANGUAGE_CODES[language]:
-        tokenizer.src_lang = tokenizer.tgt_lang = LANGUAGE_CODES[language]
+    if hasattr(tokenizer, "src_lang"):
+        code = language_code(tokenizer, language)
+        if tokenizer.tgt_lang != code:  # a model that was fine-tuned to write it keeps what it was trained to read, be it another code
+            tokenizer.src_lang = tokenizer.tgt_lang = code
     return tokenizer
+
+
+def language_code(tokenizer, language: str) -> str:
+    """mBART's token of a language, e.g. `ru_RU`; `InputError` where the model has none."""
+    codes = {token.partition("_")[0]: token for token in tokenizer.all_special_tokens if _CODE.fullmatch(token)}
+    codes |= LANGUAGE_CODES
+    if language not in codes:
+        raise InputError(f"language {language!r}: this mBART knows {', '.join(sorted(codes))}")
+    return codes[language]
+
+
+def told(loaded: Summarizer, language: str) -> Summarizer:
+    """The same model, told to read and write a language; `InputError` where it is known not to know it, see `languages`."""
+    known = languages(loaded)
+    if known is not None and language not in known:
+        where = loaded.model.config.name_or_path
+        raise InputError(f"language {language!r}: the text model {where} knows {', '.join(known)}: choose another with --summarizer")
+    if hasattr(loaded.tokenizer, "src_lang"):
+        loaded.tokenizer.src_lang = loaded.tokenizer.tgt_lang = language_code(loaded.tokenizer, language)
+    return replace(loaded, language=language)
+
+
+def languages(loaded: Summarizer) -> tuple[str, ...] | None:
+    """The languages that a text model is known to write: a shipped one, a published English one, an mBART. None where nothing says."""
+    name = loaded.model.config.name_or_path
+    if is_mini(loaded):
+        return WRITES[loaded.family]
+    if loaded.family == "mbart":
+        codes = {token.partition("_")[0] for token in loaded.tokenizer.all_special_tokens if _CODE.fullmatch(token)}
+        return tuple(sorted(codes | set(LANGUAGE_CODES)))
+    return ("en",) if any(published in name for published in ENGLISH_ALONE) else None
+
+
+def is_mini(loaded: Summarizer) -> bool:
+    """Whether a loaded model is a shipped one, which knows the words of the generated corpora alone."""
+    return Path(loaded.model.config.name_or_path).resolve().parent == CHECKPOINTS.resolve()
 
 
 def encode(tokenizer, family: str, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
@@ -115,7 +157,7 @@ def generation(config, tokenizer, language: str, decoding: Decoding) -> dict:
     arguments = {"num_beams": decoding.beams, "do_sample": False, "max_new_tokens": decoding.max_new_tokens, "max_length": None}
     arguments["no_repeat_ngram_size"] = decoding.no_repeat_ngram
     if family_of(config) == "mbart":
-        code = tokenizer.convert_tokens_to_ids(LANGUAGE_CODES[language])
+        code = tokenizer.convert_tokens_to_ids(language_code(tokenizer, language))
         starts_with_code = config.decoder_start_token_id != config.eos_token_id  # mBART-cc25 starts with it, mBART-50 has it second
         arguments |= {"decoder_start_token_id": code, "forced_bos_token_id": None} if starts_with_code else {"forced_bos_token_id": code}
     return arguments

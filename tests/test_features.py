@@ -1,6 +1,7 @@
 """Log-mel features on disk: what Whisper's own extractor gives, bit for bit, windows and all."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import soundfile
 from asum_lib.corpora import read_audio, read_manifest
 from asum_lib.corpora.audio import windows
 from asum_lib.corpora.features import log_mel
+from asum_lib.corpora.phrases import from_first_sound
 from asum_lib.models import ladder
 
 
@@ -52,7 +54,7 @@ def test_padding_is_not_kept_on_disk(corpus):
 
 def test_features_are_computed_once(corpus, monkeypatch):
     first = log_mel(corpus, ladder.extractor())
-    monkeypatch.setattr("asum_lib.corpora.features.windows", None)  # what would compute them
+    monkeypatch.setattr("asum_lib.corpora.features.samples_of", None)  # what would compute them
     assert np.array_equal(log_mel(corpus, ladder.extractor()).batch(range(len(first))), first.batch(range(len(first))))
 
 
@@ -66,12 +68,12 @@ def test_a_corpus_of_silence_has_features(tmp_path, monkeypatch):
 
 
 def test_killed_while_computing_leaves_nothing_behind_as_finished(corpus, monkeypatch):
-    def dies(path, window_s):
+    def dies(path):
         yield read_audio(path)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("asum_lib.corpora.features.windows", dies)
+        patch.setattr("asum_lib.corpora.features.samples_of", dies)
         with pytest.raises(KeyboardInterrupt):
             log_mel(corpus, ladder.extractor())
     assert len(log_mel(corpus, ladder.extractor())) >= 6
@@ -89,3 +91,15 @@ def test_real_speech_of_30_seconds_and_more_is_whispers_own_log_mel(real_data, t
     for window, utterance in enumerate(corpus.utterances):
         expected = extractor(read_audio(utterance.audio), sampling_rate=16_000, return_tensors="np").input_features[0]
         assert np.array_equal(features[window], expected)
+
+
+def test_features_from_the_first_sound_are_kept_apart(corpus):
+    whole, late = log_mel(corpus, ladder.extractor()), log_mel(replace(corpus, from_first_sound=True), ladder.extractor())
+    assert np.array_equal(whole[0], late[0])  # it begins with sound
+    path = corpus.utterances[0].audio
+    soundfile.write(path, np.concatenate([np.zeros(8_000, np.float32), read_audio(path)]), 16_000)
+    moved = replace(corpus, fingerprint="moved")
+    heard = np.concatenate(list(from_first_sound([read_audio(path)])))
+    for found, samples in ((replace(moved, from_first_sound=True), heard), (moved, read_audio(path))):
+        expected = ladder.extractor()(samples, sampling_rate=16_000, return_tensors="np").input_features[0]
+        assert np.array_equal(log_mel(found, ladder.extractor())[0], expected)

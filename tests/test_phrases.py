@@ -83,7 +83,14 @@ def test_speech_just_after_a_minute_is_a_phrase(record):
     assert len(found) == 21 and found[-1].start_s == pytest.approx(60, abs=0.15)
 
 
-def test_leading_quiet_ends_a_margin_before_the_first_sound(record):
-    samples = soundfile.read(record((0.5, 0.001), (2, 0.1)), dtype="float32")[0]
-    assert module.leading_quiet(samples) / RATE == pytest.approx(0.5 - module.MARGIN_S, abs=0.03)
-    assert module.leading_quiet(np.zeros(RATE, np.float32)) == 0
+@pytest.mark.parametrize("cut", [1, 3, 40])
+def test_the_quiet_before_the_first_sound_is_left_out(record, cut):
+    samples = soundfile.read(record((0.5, 0.001), (2, 0.1), (20, 0.001), (70, 0.1)), dtype="float32")[0]
+    found = np.concatenate(list(module.from_first_sound(np.array_split(samples, cut))))
+    assert len(samples) - len(found) == pytest.approx((0.5 - module.ONSET_S) * RATE, abs=0.03 * RATE)
+    np.testing.assert_array_equal(found, samples[-len(found) :])
+
+
+def test_silence_and_even_noise_are_left_whole(record):
+    for samples in (np.zeros(RATE, np.float32), soundfile.read(record((1, 0.1)), dtype="float32")[0]):
+        np.testing.assert_array_equal(np.concatenate(list(module.from_first_sound([samples]))), samples)

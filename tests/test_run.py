@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from asum_lib.corpora import howto, materialize
+from asum_lib.corpora.say import say
 from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, render, run, whisper_quant
@@ -53,6 +55,32 @@ def test_a_fresh_record_is_read_and_a_stale_one_measured_again(manifest, tmp_pat
     [(_, again)] = run_cells(cells(manifest), results=tmp_path, progress=said.append)
     assert again.fingerprint == first.fingerprint
     assert again.metrics["wer_pct"].value == pytest.approx(first.metrics["wer_pct"].value)
+
+
+SENTENCES = (
+    "hello i am ingrid and today we replace a leaky faucet",
+    "all you need is a glass jar",
+    "first unscrew the faucet handle",
+    "this is the best one i ever made",
+)
+
+
+def test_own_recordings_are_heard_from_their_first_sound(tmp_path):
+    """Speech with a third of a second of quiet before it: heard with that quiet, 87 % of the words were wrong."""
+    for number, text in enumerate(SENTENCES):
+        soundfile.write(tmp_path / f"{number}.wav", say(text, "en-us", 175, 25.0), 16_000)
+    lines = [{"id": str(number), "audio": f"{number}.wav", "text": text} for number, text in enumerate(SENTENCES)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    said, cell = [], make_cell("medium", "int8", "none", corpus=str(tmp_path / "manifest.jsonl"))
+    [(_, record)] = run_cells([cell], results=tmp_path / "results", progress=said.append)
+    assert record.metrics["wer_pct"].value < 40
+    assert record.config["leading_quiet"] == "left out but for 0.02 s"
+    assert sum(line.endswith(run.TRIMMED) for line in said) == 1
+
+
+def test_the_studys_own_corpora_and_real_models_hear_all_of_it(manifest):
+    for corpus, scale in (("howto", "mini"), ("librispeech", "paper"), (manifest, "paper")):
+        assert not run._Row("", scale, corpus, None, print).from_first_sound
 
 
 def test_a_failing_cell_becomes_a_record_and_the_rest_goes_on(manifest, tmp_path, monkeypatch):

@@ -56,12 +56,7 @@ def windows(path: Path, window_s: float) -> Iterator[np.ndarray]:
     (the last such place, so that silence is cut late), and no piece is shorter than 0.1 s. At most two windows and a block
     lie in memory, however long the file is. Raises `AudioError`, for faults further in when it gets there.
     """
-    yield from _cut(_blocks(path), window_s)
-
-
-def cut_to(samples: np.ndarray, window_s: float) -> Iterator[np.ndarray]:
-    """What `windows` gives of a file, of samples that are in memory."""
-    yield from _cut([samples], window_s)
+    yield from cut_to(samples_of(path), window_s)
 
 
 def samples_of(path: Path, say: Say = _silent) -> Iterator[np.ndarray]:
@@ -73,7 +68,8 @@ def samples_of(path: Path, say: Say = _silent) -> Iterator[np.ndarray]:
     return _blocks(path, say)
 
 
-def _cut(blocks: Iterable[np.ndarray], window_s: float) -> Iterator[np.ndarray]:
+def cut_to(blocks: Iterable[np.ndarray], window_s: float) -> Iterator[np.ndarray]:
+    """What `windows` gives of a file, of the blocks of its samples."""
     limit, shortest = round(window_s * SAMPLE_RATE_HZ), round(_SHORTEST_S * SAMPLE_RATE_HZ)
     if limit < 4 * shortest:
         raise ValueError(f"a window of {window_s} s is too short: {4 * _SHORTEST_S:g} s is the least")

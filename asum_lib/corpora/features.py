@@ -1,7 +1,7 @@
 """Log-mel features of a corpus: computed once, kept on disk without the padding, read in batches.
 
 A row is a window: an utterance that fits the model's window is one row, a longer one several, cut at quiet places by
-`audio.windows`, so that nothing is lost. Whisper pads every window with silence, whose log-mel value is one number: only
+`audio.cut_to`, so that nothing is lost. Whisper pads every window with silence, whose log-mel value is one number: only
 the frames before that tail are kept, which is lossless and a third of the bytes for utterances of ten seconds.
 """
 
@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from asum_lib.corpora import Corpus
-from asum_lib.corpora.audio import windows
+from asum_lib.corpora.audio import cut_to, samples_of
 from asum_lib.corpora.manifest import remove_left
+from asum_lib.corpora.phrases import from_first_sound
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.paths import cache
 
@@ -76,7 +77,8 @@ def log_mel(corpus: Corpus, extractor, progress: Callable[[str], None] = lambda 
 
     What was damaged on disk since it was computed is found by its checksum, and computed anew.
     """
-    recipe = json.dumps([corpus.fingerprint, extractor.to_dict(), _VERSION, [version(name) for name in _LIBRARIES]], sort_keys=True, default=str)
+    source = f"{corpus.fingerprint} from the first sound" if corpus.from_first_sound else corpus.fingerprint
+    recipe = json.dumps([source, extractor.to_dict(), _VERSION, [version(name) for name in _LIBRARIES]], sort_keys=True, default=str)
     folder = cache() / "features" / f"{corpus.name}-{corpus.split}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
     features = _read(folder)
     if features is None:
@@ -151,7 +153,8 @@ def _batches(corpus: Corpus, extractor) -> Iterator[list[tuple[int, np.ndarray]]
     """Lists of (index of the utterance, samples of one window)."""
     window_s, batch = extractor.n_samples / extractor.sampling_rate, []
     for owner, utterance in enumerate(corpus.utterances):
-        for piece in windows(utterance.audio, window_s):
+        samples = samples_of(utterance.audio)
+        for piece in cut_to(from_first_sound(samples) if corpus.from_first_sound else samples, window_s):
             batch.append((owner, piece))
             if len(batch) == _BATCH:
                 yield batch

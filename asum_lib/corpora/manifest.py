@@ -55,6 +55,7 @@ class Corpus:
     split: str
     fingerprint: str
     utterances: tuple[Utterance, ...]
+    from_first_sound: bool = False  # whether models hear each utterance without the quiet before it
 
     @property
     def audio_s(self) -> float:

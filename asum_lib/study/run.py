@@ -10,12 +10,12 @@ cell's work, and the first one writes.
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from asum_lib import heap
-from asum_lib.corpora import GENERATED, Corpus, dataset_revision, generated_fingerprint, load_corpus
+from asum_lib.corpora import GENERATED, NAMES, Corpus, dataset_revision, generated_fingerprint, load_corpus
 from asum_lib.errors import InputError, shown
 from asum_lib.measure import wer
 from asum_lib.models import ladder
@@ -33,6 +33,8 @@ PAPER_EVALUATION_BATCH = {"tiny": 32, "base": 32, "small": 16, "medium": 8, "lar
 PAPER_TRAINING_BATCH = {"large": 1, "large-v2": 1, "large-v3": 1, "turbo": 1}
 MICRO_BATCH = {"medium": 2, "large": 1, "large-v2": 1, "large-v3": 1, "turbo": 1}
 PROGRESS_EVERY_S = 60.0  # while one split is transcribed
+LEADING_QUIET = "left out but for 0.02 s"
+TRIMMED = "the quiet before the first sound of a recording is left out, as the mini models know utterances that begin with it"
 LONG_FORM = "windows cut at the quietest 50 ms of their last quarter"
 
 
@@ -94,9 +96,17 @@ class _Row:
     def _features(self) -> dict:
         return {}
 
+    @property
+    def from_first_sound(self) -> bool:
+        """Whether the models hear a user's own recordings as they know utterances: the mini ones begin with their first sound."""
+        return self.scale == "mini" and self.corpus_name not in NAMES
+
     def corpus(self, split: str) -> Corpus:
         if split not in self._corpora:
-            self._corpora[split] = load_corpus(self.corpus_name, split, progress=self.progress)
+            corpus = load_corpus(self.corpus_name, split, progress=self.progress)
+            if not self._corpora and self.from_first_sound:
+                self.progress(f"{corpus.name}: {TRIMMED}")
+            self._corpora[split] = replace(corpus, from_first_sound=self.from_first_sound)
         return self._corpora[split]
 
     @cached_property
@@ -210,6 +220,8 @@ def _resolve(cell: Cell, row: _Row, signature: str | None = None) -> tuple[dict,
     }
     if cell.corpus not in GENERATED:
         config["decoding"]["long_form"] = LONG_FORM
+    if row.from_first_sound:
+        config["leading_quiet"] = LEADING_QUIET
     if row.note:
         config["checkpoint_note"] = row.note
     if training and cell.scale == "paper":

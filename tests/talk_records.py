@@ -62,7 +62,7 @@ def write_cell(results: Path, cell: TalkCell, rows: Sequence[dict], reason: str 
     """One record with these samples."""
     record = records.Record(
         schema=records.SCHEMA,
-        fingerprint="0",
+        fingerprint=records.fingerprint(cell.as_dict(), {}, "none", "0"),
         table=cell.table,
         scale="mini",
         status="failed" if reason else "ok",

@@ -185,7 +185,7 @@ def test_a_file_of_ones_own_is_measured_at_scale_paper_under_its_name(tmp_path):
         tmp_path / "letters.jsonl", {"text": "A cat sat here. Then it went away. Nobody saw the cat again. Sad.", "summary": "Cat found"}
     )
     row = corpora_table.run(**{"corpus": file, "results_dir": str(tmp_path / "results")})
-    assert row.path == tmp_path / "results" / "paper" / "corpora" / "letters-test.json"
+    assert row.path == tmp_path / "results" / "paper" / "corpora" / f"letters-test-{row.cell.own}.json"
     assert row.record.metrics["compression"].value == 14 / 2
     assert row.record.metrics["novelty1"].value == 50
     assert row.record.config["language"] == "en"

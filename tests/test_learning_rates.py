@@ -77,7 +77,7 @@ def add(tmp_path, rate="1/4", source=((0, 0), (2, 1)), dev=((3, 3), (1, 1)), see
     ]
     record = records.Record(
         schema=records.SCHEMA,
-        fingerprint="0",
+        fingerprint=records.fingerprint(cell.as_dict(), {}, "none", "0"),
         table=cell.table,
         scale="mini",
         status="ok",

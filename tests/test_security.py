@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,18 @@ from asum_lib.corpora.texts import Fact, TextCorpus, TextDocument
 from asum_lib.errors import InputError
 from asum_lib.models import checkpoint
 from asum_lib.paths import CHECKPOINTS, REPOSITORY, RESULTS
-from asum_lib.study import corpora_table, e2e_summarization, learning_rates, memory_footprint, peft_rouge, records, talk_cells, verify, whisper_quant
+from asum_lib.study import (
+    corpora_table,
+    e2e_summarization,
+    learning_rates,
+    memory_footprint,
+    peft_rouge,
+    records,
+    rescoring,
+    talk_cells,
+    verify,
+    whisper_quant,
+)
 from asum_lib.teaching import rouge as teaching_rouge
 from asum_lib.teaching import wer as teaching_wer
 from asum_lib.teaching import worked
@@ -310,6 +322,13 @@ def evil_record(path: Path, to: Path, failed: bool = False, names: tuple[str, ..
         data |= {"status": "failed", "reason": EVIL, "metrics": counted}
     for metric in data["metrics"].values():
         metric["signature"] += EVIL
+    if names:  # a measurement of its own, where its cell belongs
+        data["fingerprint"] += str(to)
+        results = to.parents[2]
+        for kind in rescoring.cells_of(data["table"]):
+            if set(data["cell"]) == set(kind.__dataclass_fields__) - {"own"}:
+                with suppress(InputError):
+                    to = kind(**data["cell"]).path(results)
     to.parent.mkdir(parents=True, exist_ok=True)
     if data["samples"]:
         rows = map(json.loads, gzip.decompress((path.parent / data["samples"]["path"]).read_bytes()).decode().splitlines())

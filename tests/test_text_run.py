@@ -159,7 +159,7 @@ def test_the_path_of_scale_paper_runs_from_a_real_file_to_a_record(real_data, re
     assert last.table == "format_check_test"  # with random weights it belongs to no table of the study
     assert last.config["checkpoint_note"] == "random weights"
     assert (last.config["decoding"]["beams"], last.config["decoding"]["max_source_tokens"]) == (5, 600)
-    assert row.paths[-1].name == "t5-t5-random-int8-none-s0.json"
+    assert row.paths[-1].name == f"t5-t5-random-int8-none-{last.cell['own']}-s0.json"
 
 
 def test_scale_paper_trains_an_adapter_on_a_folder_in_gazetas_layout(real_t5, tmp_path):
@@ -207,7 +207,7 @@ def extracted(tmp_path, system, text=SIX_SENTENCES):
 def test_systems_to_the_references_length_take_sentences_until_they_have_its_words(tmp_path, system, summary):
     found, row = extracted(tmp_path, system)
     assert found == summary
-    assert row.paths[0].name == f"{system}-s0.json" and row.records[0].table == "rouge_own"
+    assert row.paths[0].name == f"{system}-{row.records[0].cell['own']}-s0.json" and row.records[0].table == "rouge_own"
     assert row.records[0].config["sentences"] == (3 if system == "lead3" else None)
 
 

@@ -27,7 +27,7 @@ def add(tmp_path):
         params = records.unmeasured(records.PARAMS, total=1_000, trainable=100, kept_rank_mean=kept)
         record = records.Record(
             schema=records.SCHEMA,
-            fingerprint="0",
+            fingerprint=records.fingerprint(cell.as_dict(), {}, "none", "0"),
             table=cell.table,
             scale="mini",
             status="ok",

@@ -83,7 +83,7 @@ def load_folder(folder: Path, split: str, progress: Callable[[str], None] = lamb
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted((*folder.glob("*.parquet"), *folder.glob("*/*.parquet")))
+    return sorted((*folder.glob("[!.]*.parquet"), *folder.glob("[!.]*/[!.]*.parquet")))
 
 
 def _split_of(path: Path) -> str | None:

@@ -5,6 +5,7 @@ Only local folders are read, safetensors only, no remote code. What makes a fold
 """
 
 import copy
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -63,6 +64,25 @@ def folder_of(where: str) -> Path:
     from asum_lib import hub
 
     return Path(hub.snapshot(where))
+
+
+def sizes_of(where: str, scale: str) -> list[str]:
+    """The sizes that a Whisper checkpoint can be by its config.json, those of the scale first; none where it is of another shape."""
+    try:
+        config = json.loads((folder_of(where) / "config.json").read_text(encoding="utf-8"))
+        shape = tuple(config.get(key) for key in ("d_model", "encoder_layers", "decoder_layers", "num_mel_bins"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return []  # what is wrong with it is said where it is loaded
+    mini = [size for size, rung in ladder.LADDER.items() if shape == (rung.width, rung.layers, rung.layers, 80)]
+    sizes = {
+        size: numbers.vocabulary
+        for size, numbers in real.ARCHITECTURES.items()
+        if shape == (numbers.width, numbers.encoder_layers, numbers.decoder_layers, numbers.mel_bins)
+    }
+    published = sorted(sizes, key=lambda size: sizes[size] != config.get("vocab_size"))
+    if scale == "mini":
+        return [size for size in dict.fromkeys([*mini, *published]) if size in ladder.SIZES]
+    return list(dict.fromkeys([*published, *mini]))
 
 
 def device(scale: str = "paper") -> str:

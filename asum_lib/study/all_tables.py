@@ -33,7 +33,7 @@ def kept(scale: str, results: Path = RESULTS) -> list[str]:
     """The tables of a scale that have records of their own: the study's, memory's at either scale, then whatever else has a folder."""
     from asum_lib.study import text_tables
 
-    folders = sorted(path.name for path in (Path(results) / scale).glob("*") if path.is_dir())
+    folders = sorted(path.name for path in (Path(results) / scale).glob("[!.]*") if path.is_dir())
     return list(dict.fromkeys([*(name for name in names(scale) if name != text_tables.RANKS_TABLE), *folders]))
 
 
@@ -72,7 +72,7 @@ def rows(name: str, scale: str | None = None, results: Path = RESULTS) -> list[d
 def own_tables(results: Path = RESULTS, scale: str = "mini") -> list[str]:
     """The folders of records that are in no grid, such as those of a manifest of one's own: they are tables too."""
     folder = Path(results) / choose("scale", scale, SCALES)
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    found = sorted(path.name for path in folder.glob("[!.]*") if path.is_dir()) if folder.is_dir() else []
     return [name for name in found if name not in names(scale)]
 
 

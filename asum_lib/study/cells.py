@@ -4,10 +4,11 @@ Parameters that people give (size, precisions, methods, ...) are validated here,
 and the workflow refuse the same things in the same words.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
+from asum_lib.study.records import as_cell
 
 SCALES = ("mini", "paper")
 SIZES = ("tiny", "base", "small", "medium", "large")  # the paper's, and the mini ladder's
@@ -50,21 +51,27 @@ class Cell:
     corpus: str
     split: str
     seed: int
+    own: str | None = None  # digest of corpus and model where one of them is a user's own
 
     @property
     def name(self) -> str:
-        """File name without suffix, e.g. `whisper-medium-int8-adalora-r8-s0`; rate and epochs are named where not the paper's."""
+        """File name without suffix, e.g. `whisper-medium-int8-adalora-r8-s0`.
+
+        Rate and epochs are named where not the paper's, a user's own corpus and model by their digest.
+        """
         rank = f"-r{self.rank}" if self.rank else ""
         rate = f"-rate{self.rate.replace('/', 'over')}" if self.rate not in (None, PAPER_RATE) else ""
         epochs = f"-e{self.epochs}" if self.epochs not in (None, EPOCHS) else ""
-        return f"{self.model}-{self.size}-{self.precision}-{self.method}{rank}{rate}{epochs}-s{self.seed}"
+        own = f"-{self.own}" if self.own else ""
+        model = Path(self.model).name  # a user's own stands as it was given
+        return f"{model}-{self.size}-{self.precision}-{self.method}{rank}{rate}{epochs}{own}-s{self.seed}"
 
     def path(self, results: Path) -> Path:
         """`results/<scale>/<table>/<name>.json`."""
         return Path(results) / self.scale / self.table / f"{self.name}.json"
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        return as_cell(self)
 
 
 def make_cell(
@@ -117,6 +124,12 @@ def make_cell(
         split=split,
         seed=seed if trained else 0,
     )
+
+
+def as_given(where: str) -> str:
+    """A checkpoint as it was given, but for a path whose last part is not its folder's name: that is written out."""
+    real = str(Path(where).resolve())
+    return where if Path(where).name == Path(real).name else real
 
 
 def check_pair(precision: str, method: str) -> None:

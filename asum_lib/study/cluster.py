@@ -103,7 +103,7 @@ def cell_seconds(cell, results: Path = RESULTS) -> float | None:
 @cache
 def _longest_s(results: Path) -> dict[tuple, float]:
     found: dict[tuple, float] = {}
-    for path in (results / "mini").glob("*/*.json"):
+    for path in (results / "mini").glob("[!.]*/[!.]*.json"):
         record = reading.read_json(path)
         if record["status"] == "ok" and "model" in record["cell"]:
             found[_kind(record["cell"])] = max(_seconds_of(record), found.get(_kind(record["cell"]), 0))

@@ -60,17 +60,18 @@ class Cell:
     corpus: str
     split: str
     limit: int | None
+    own: str | None = None  # digest of a user's own file
 
     @property
     def name(self) -> str:
         """File name without suffix, e.g. `howto-text-test`."""
-        return f"{self.corpus}-{self.split}" + (f"-first{self.limit}" if self.limit else "")
+        return f"{self.corpus}-{self.split}" + (f"-first{self.limit}" if self.limit else "") + (f"-{self.own}" if self.own else "")
 
     def path(self, results: Path) -> Path:
         return Path(results) / self.scale / self.table / f"{self.name}.json"
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        return records.as_cell(self)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ def run(
     command = " ".join(["asum run corpora", *(f"-p {name}={value}" for name, value in given.items() if value)])
     scale = scale_of(corpus, scale)
     documents = texts.head(load(corpus, split, language), limit or None)
-    cell = Cell(TABLE, scale, documents.name, split, limit or None)
+    study = corpus in (*texts.NAMES, *texts.GIVEN)
+    own = None if study else records.own_digest({split: documents.fingerprint}, None, language=documents.language)
+    cell = Cell(TABLE, scale, documents.name, split, limit or None, own)
     path = cell.path(Path(results_dir or RESULTS))
     return Row(cell, documents, path, read_or_measure(cell, documents, path, command, notebook))
 
@@ -159,7 +162,7 @@ def rows(table: str = TABLE, scale: str = "mini", results: Path = RESULTS) -> li
     names = {"mini": texts.NAMES, "paper": tuple(texts.DOCUMENTS)}[choose("scale", scale, SCALES)]
     planned = [Cell(TABLE, scale, name, split, None) for name in names for split in texts.SPLITS]
     found = {cell.path(results): (cell, None) for cell in planned}
-    for path, record in records.load(results, scale, TABLE):
+    for path, record in records.load(results, scale, TABLE, Cell):
         found[path] = Cell(**record.cell), record
     return [entry for path, (cell, record) in found.items() for entry in objects(cell, record, path)]
 
@@ -187,7 +190,8 @@ def as_markdown(table_rows: Sequence[dict]) -> str:
     for row in table_rows:
         cell, value = row["cell"], "" if row["value"] is None else f"{row['value']:,.1f}"
         interval = "" if row["lo"] is None or row["lo"] == row["hi"] else f"{row['lo']:,.1f} to {row['hi']:,.1f}"
-        shown = [cell["corpus"], cell["split"], cell["system"] or "", row["metric"], value or row["reason"], interval, row["unit"], str(row["n"])]
+        corpus = f"{cell['corpus']} ({cell['own']})" if cell.get("own") else cell["corpus"]
+        shown = [corpus, cell["split"], cell["system"] or "", row["metric"], value or row["reason"], interval, row["unit"], str(row["n"])]
         lines.append("| " + " | ".join(part.replace("|", "\\|") for part in shown) + " |")
     return "\n".join(lines) + "\n"
 

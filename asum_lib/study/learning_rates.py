@@ -97,8 +97,8 @@ def gather(results=RESULTS) -> list[tables.Row]:
         planned.setdefault((cell.size, cell.method, cell.rate), []).append(cell)
     rows = []
     for cells in planned.values():
-        paths = [cell.path(Path(results)) for cell in cells]
-        found = tuple((path, records.read(path)) for path in paths if path.is_file())
+        there = [(cell.path(Path(results)), records.of_cell(cell, results)) for cell in cells]
+        found = tuple((path, record) for path, record in there if record)
         identity = {key: value for key, value in cells[0].as_dict().items() if key in tables.IDENTITY}
         rows.append(tables.Row(identity, tuple(cell.seed for cell in cells), found))
     return rows

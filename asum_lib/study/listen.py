@@ -89,7 +89,7 @@ def examples(count: int = COUNT, results: Path = RESULTS) -> list[Example]:
         for precision, method, rate in SHOWN:
             cell = make_cell(size, precision, method, rate=rate, corpus=CORPUS)
             path = cell.path(results)
-            record = records.read(path) if path.is_file() else None
+            record = records.of_cell(cell, results)
             if record is None or record.status != "ok":
                 continue
             cells += 1

@@ -104,7 +104,7 @@ def measure(models: Sequence[str] = (), device: str = "cpu", results: Path = RES
 def rows(results: Path = RESULTS) -> list[dict]:
     """The table as objects, one a cell and metric. A null value has its reason; percentages are changes against the same cell unquantised."""
     results = Path(results)
-    found = {cell: _read(cell.path(results)) for device in ("cpu", "cuda") for cell in planned(device)}
+    found = {cell: records.of_cell(cell, results) for device in ("cpu", "cuda") for cell in planned(device)}
     lines = []
     for cell, record in found.items():
         lines += _cell_rows(cell, record, results)
@@ -141,10 +141,6 @@ def as_markdown(table_rows: Sequence[dict]) -> str:
         place = f"{cell['model']}-{cell['size']}" + (" on a GPU" if cell["device"] == "cuda" else "")
         lines.append("| " + " | ".join([place, cell["precision"], cell["rest"], method, row["metric"], value, paper, status]) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _read(path: Path) -> records.Record | None:
-    return records.read(path) if path.is_file() else None
 
 
 def _cell_rows(cell: Cell, record: records.Record | None, results: Path) -> list[dict]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from asum_lib.errors import choose
 from asum_lib.paths import RESULTS
+from asum_lib.study.cells import as_given
 from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.records import Record
 from asum_lib.study.text_cells import (
@@ -68,7 +69,7 @@ def run(
     lists = {"methods": methods, "ranks": ranks, "precisions": precisions, "targets": targets, "seeds": seeds}
     fixed = {"scale": scale, "language": language or None, "search": search, "split": "dev" if search else "test"}
     if checkpoint:  # its own name in the records, and with random weights a table of its own
-        fixed |= {"size": Path(checkpoint).resolve().name, "format_check": bool(note(checkpoint))}
+        fixed |= {"size": as_given(checkpoint), "format_check": bool(note(checkpoint))}
     if grid:
         choose("text model", model, MODELS)
         cells = [cell for cell in planned_text(table_of(corpus, scale), scale) if cell.corpus == corpus and cell.model in (model, *SYSTEMS)]

@@ -11,6 +11,7 @@ from asum_lib.paths import RESULTS
 from asum_lib.study import all_tables, measuring_code, records, verified
 from asum_lib.study.cells import MEMORY
 from asum_lib.study.remeasure import kind_of
+from asum_lib.study.rescoring import cells_of
 
 Entry = tuple[Path, records.Record]
 
@@ -22,19 +23,22 @@ def status(scale: str = "mini", results: Path = RESULTS) -> object:
     """
     from IPython.display import HTML
 
-    sections, empty, total, checked = [], [], 0, _verification(Path(results))
+    sections, empty, strays, total, checked = [], [], [], 0, _verification(Path(results))
     for name in all_tables.kept(scale, results):
         if name == MEMORY and scale == "mini":
             continue
-        paths = sorted(all_tables.folder(name, scale, results).rglob("*.json"))
+        there = [(path, records.read(path)) for path in records.paths(all_tables.folder(name, scale, results))]
+        found, left_out = records.sort(there, results, *cells_of(name))
         planned = all_tables.planned(name, scale, results)
-        if paths:
-            total += len(paths)
-            sections.append(_section(name, [(path, records.read(path)) for path in paths], planned, Path(results), checked))
+        strays += [f"{name}: {path.name} is left out: {reason}" for path, reason in left_out]
+        if found:
+            total += len(found)
+            sections.append(_section(name, found, planned, Path(results), checked))
         elif planned:
             empty.append(f"{name} ({len(planned)} planned)")
     missing = f" Nothing is measured yet of {html.escape(', '.join(empty))}." if empty else ""
-    return HTML(f"<p>{total} records in {len(sections)} tables.{missing}</p>{''.join(sections)}")
+    left_out = f"<ul>{''.join(f'<li>{html.escape(stray)}</li>' for stray in strays)}</ul>" if strays else ""
+    return HTML(f"<p>{total} records in {len(sections)} tables.{missing}</p>{left_out}{''.join(sections)}")
 
 
 def by_code(found: list[Entry]) -> dict[str, list[Entry]]:

@@ -22,6 +22,7 @@ from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
 from asum_lib.study import (
     corpora_table,
+    memory_footprint,
     records,
     speech_scores,
     talk_scores,
@@ -68,6 +69,14 @@ class Again:
 def kind(record: Record) -> str:
     """The kind of a record, as in `KINDS`; those of other tables are known by their cells."""
     return KINDS.get(record.table) or ("speech" if "rate" in record.cell else "text")
+
+
+def cells_of(table: str) -> tuple[type, ...]:
+    """The classes of the cells that a table can have; none where its cells have no class."""
+    classes = {"talks": TalkCell, "talk costs": TalkCell, "memory": memory_footprint.Cell, "corpora": corpora_table.Cell}
+    if table in KINDS:
+        return (classes[KINDS[table]],) if KINDS[table] in classes else ()
+    return Cell, TextCell
 
 
 def score_again(path: Path, record: Record, results: Path = RESULTS) -> Again:
@@ -155,11 +164,11 @@ def as_markdown(changes: Iterable[Change]) -> str:
 def _paths(tables: Sequence[str], scale: str | None, results: Path) -> list[Path]:
     """The records of the tables, those of one scale or of both."""
     scales = SCALES if scale is None else (choose("scale", scale, SCALES),)
-    folders = [folder for name in scales for folder in sorted((results / name).glob("*")) if folder.is_dir()]
+    folders = [folder for name in scales for folder in sorted((results / name).glob("[!.]*")) if folder.is_dir()]
     for table in tables:
         choose("table", table, dict.fromkeys(folder.name for folder in folders))
     chosen = [folder for folder in folders if not tables or folder.name in tables]
-    found = [path for folder in chosen for path in sorted(folder.rglob("*.json"))]
+    found = [path for folder in chosen for path in records.paths(folder)]
     if not found:
         raise InputError(f"{results}: no records of scale {' or '.join(scales)}")
     return found
@@ -346,7 +355,7 @@ def _readers(path: Path, results: Path) -> list[tuple[Path, Record]]:
     """The talk records whose text model reads the transcripts of the WER record at `path`."""
     if path.parent.name != "whisper_wer":
         return []
-    found = records.load(results, path.parents[1].name, E2E)
+    found = records.load(results, path.parents[1].name, E2E, TalkCell)
     return [(own, one) for own, one in found if one.config.get("transcripts") == path.stem]
 
 

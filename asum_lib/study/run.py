@@ -139,6 +139,7 @@ def run_cells(
         where = source(cell.scale, cell.size, model)
         row = rows.setdefault((where, cell.corpus), _Row(where, cell.scale, cell.corpus, model, progress))
         config, fingerprint = _resolve(cell, row)
+        cell = replace(cell, own=_own(cell, row))
         work.append((cell, row, config, fingerprint, records.fresh(cell.path(results), fingerprint)))
     for cell, row, config, _, found in work:
         if not found and cell.corpus not in GENERATED:
@@ -151,6 +152,15 @@ def run_cells(
         return Task(f"{cell.name} on {Path(cell.corpus).name}", path, found, measure)
 
     return sweep([task(*one) for one in work], _wer, progress)
+
+
+def _own(cell: Cell, row: _Row) -> str | None:
+    """The digest of a user's own corpus or model, by content; None where both are the study's."""
+    if cell.corpus in NAMES and not row.model:
+        return None
+    splits = (cell.split,) if cell.method == "none" else ("train", "dev", cell.split)
+    data = {split: _corpus_fingerprint(split, row) for split in splits}
+    return records.own_digest(data, row.checksum if row.model else None)
 
 
 def fingerprint_of(cell: Cell, signature: str | None = None) -> str:
@@ -209,7 +219,7 @@ def _resolve(cell: Cell, row: _Row, signature: str | None = None) -> tuple[dict,
     adapter = adapter_of(cell.method, cell.rank)
     training = training_of(cell)
     config = {
-        "checkpoint": cell.model if Path(row.where).is_dir() else row.where,
+        "checkpoint": Path(cell.model).name if Path(row.where).is_dir() else row.where,
         "quantisation": (QUANTISATION | SIMULATED).get(cell.precision),
         "dtype": compute_dtype(cell.precision, cell.scale),
         "adapter": asdict(adapter) if adapter else None,

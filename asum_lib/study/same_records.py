@@ -26,7 +26,7 @@ class Comparison:
 def compare(one: Path, other: Path, names=()) -> Comparison:
     """Records of `one` (all, or those whose file name contains one of `names`) against those of the same name in `other`, samples included."""
     one, other = Path(one), Path(other)
-    paths = [path for path in sorted(one.glob("*.json")) if not names or any(name in path.name for name in names)]
+    paths = [path for path in sorted(one.glob("[!.]*.json")) if not names or any(name in path.name for name in names)]
     if not paths:
         raise InputError(f"folder {one}: no record{' named ' + ', '.join(names) if names else ''} there")
     same = samples = 0

@@ -48,8 +48,7 @@ CELL = TextCell("rouge_how2", "paper", MODEL, None, None, "none", None, None, No
 def calibration(results: Path = RESULTS) -> Calibration:
     """Hold the record of the released model's summaries against the published figures."""
     published = {metric: _published(metric) for metric in DECIDING}
-    path = CELL.path(Path(results))
-    record = records.read(path) if path.is_file() else None
+    record = records.of_cell(CELL, results)
     if record is None or (unfit := _unfit(record)):
         reason = unfit if record else f"no record of {CHECKPOINT}'s summaries yet"
         return Calibration(CORPUS, "not measured", {metric: (value, None, None, None) for metric, value in published.items()}, reason)

@@ -52,7 +52,9 @@ GRIDS = {  # by scale
         "whisper_slue-voxpopuli": {"corpus": "slue-voxpopuli", "sizes": SIZES, "configurations": [*_PAPER, _BF16]},
     },
 }
-IDENTITY = ("model", "size", "precision", "method", "rank", "rate", "epochs", "corpus", "split")  # of a row: a cell without its seed
+IDENTITY = ("model", "size", "precision", "method", "rank", "rate", "epochs", "corpus", "split", "own")  # of a row: a cell without its seed
+
+OWN_COLUMNS = ("model", "corpus", "digest")
 
 
 @dataclass(frozen=True)
@@ -106,19 +108,25 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
     A table without a grid (that of a local manifest) is known by its folder of records.
     """
     choose("scale", scale, SCALES)
-    folders = sorted(path.name for path in (Path(results) / scale).glob("*") if path.is_dir() and path.name != MEMORY)
+    folders = sorted(path.name for path in (Path(results) / scale).glob("[!.]*") if path.is_dir() and path.name != MEMORY)
     choose("table", table, dict.fromkeys([*GRIDS[scale], *folders]))
     seeds: dict[tuple, list[int]] = {}
     for cell in planned(table, scale) if table in GRIDS[scale] else []:
         seeds.setdefault(_identity(cell.as_dict()), []).append(cell.seed)
     found: dict[tuple, list] = {key: [] for key in seeds}
-    for path, record in records.load(results, scale, table):
-        try:
-            found.setdefault(_identity(record.cell), []).append((path, record))
-        except KeyError as key:
-            raise InputError(f"{path}: cell: missing key {key}") from None
+    for path, record in records.load(results, scale, table, Cell):
+        found.setdefault(_identity(record.cell), []).append((path, record))
+    return rows_of(IDENTITY, found, seeds)
+
+
+def rows_of(identity: Sequence[str], found: dict[tuple, list], seeds: dict[tuple, list[int]]) -> list[Row]:
+    """The rows of {identity: [(path, record)]}, seeds in order; `own` is in the cell of a row only where it is set."""
     return [
-        Row(dict(zip(IDENTITY, key, strict=True)), tuple(seeds.get(key, ())), tuple(sorted(entries, key=lambda e: e[1].cell["seed"])))
+        Row(
+            {name: value for name, value in zip(identity, key, strict=True) if name != "own" or value is not None},
+            tuple(seeds.get(key, ())),
+            tuple(sorted(entries, key=lambda entry: entry[1].cell["seed"])),
+        )
         for key, entries in found.items()
     ]
 
@@ -235,10 +243,10 @@ def mark_ties(table: str, scale: str = "mini", results=RESULTS, configurations=N
 
 def as_markdown(table_rows: Sequence[dict]) -> str:
     """The rows as a Markdown table: value with interval, seeds, the paper's value with its status, weights in MB (10^6 bytes)."""
-    lines = [
-        "| size | precision | method | rate | WER, % (95 % interval) | seeds | paper, % | weights, MB | status |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    titles = ["size", "precision", "method", "rate", "WER, % (95 % interval)", "seeds", "paper, %", "weights, MB", "status"]
+    own = any(row["cell"].get("own") for row in table_rows)
+    titles = [*OWN_COLUMNS, *titles] if own else titles
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for row in table_rows:
         cell = row["cell"]
         value = "" if row["value"] is None else f"{row['value']:.1f} ({row['lo']:.1f} to {row['hi']:.1f})"
@@ -246,9 +254,15 @@ def as_markdown(table_rows: Sequence[dict]) -> str:
         weights = "" if row["weights_bytes"] is None else f"{row['weights_bytes'] / 1e6:.2f}"
         status = row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"
         status += f"; {row['caveat']}" if row["caveat"] else ""
-        fields = [cell["size"], cell["precision"], cell["method"], cell["rate"] or "", value, len(row["seeds"]) or "", paper, weights]
+        fields = own_fields(cell, cell["model"]) if own else []
+        fields += [cell["size"], cell["precision"], cell["method"], cell["rate"] or "", value, len(row["seeds"]) or "", paper, weights]
         lines.append("| " + " | ".join(str(field).replace("|", "\\|") for field in [*fields, status]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def own_fields(cell: dict, model: str) -> list[str]:
+    """Model, corpus and digest of a row in a table with a user's own: `OWN_COLUMNS`. The digest is of their content."""
+    return [model, cell["corpus"], cell.get("own") or ""]
 
 
 def caveat(row: Row, scale: str, results: Path) -> str | None:
@@ -260,7 +274,7 @@ def caveat(row: Row, scale: str, results: Path) -> str | None:
 
 
 def _identity(cell: dict) -> tuple:
-    return tuple(cell[key] for key in IDENTITY)
+    return tuple(cell.get(key) for key in IDENTITY)  # a cell of the study has no `own`
 
 
 def _as_object(table: str, row: Row, results: Path) -> dict:

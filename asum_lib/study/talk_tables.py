@@ -7,8 +7,8 @@ from pathlib import Path
 from asum_lib.errors import choose
 from asum_lib.paths import RESULTS
 from asum_lib.study import records, text_tables
-from asum_lib.study.tables import Row
-from asum_lib.study.talk_cells import IDENTITY, TABLES, planned_talks
+from asum_lib.study.tables import Row, rows_of
+from asum_lib.study.talk_cells import IDENTITY, TABLES, TalkCell, planned_talks
 
 COLUMNS = "corpus,system,asr,precision,method,metric,value (95 % interval),n,seeds,weights MB,trained,status".split(",")
 
@@ -20,13 +20,9 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
     for cell in planned_talks(table) if scale == "mini" else []:
         seeds.setdefault(_identity(cell.as_dict()), []).append(cell.seed)
     found: dict[tuple, list] = {key: [] for key in seeds}
-    for path in sorted((Path(results) / scale / table).glob("*.json")):
-        record = records.read(path)
+    for path, record in records.load(results, scale, table, TalkCell):
         found.setdefault(_identity(record.cell), []).append((path, record))
-    return [
-        Row(dict(zip(IDENTITY, key, strict=True)), tuple(seeds.get(key, ())), tuple(sorted(entries, key=lambda entry: entry[1].cell["seed"])))
-        for key, entries in found.items()
-    ]
+    return rows_of(IDENTITY, found, seeds)
 
 
 def find(found: Sequence[Row], **cell) -> Row | None:

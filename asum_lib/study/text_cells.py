@@ -4,11 +4,12 @@ Parameters that people give are validated here, so that notebook, command line a
 same words. The grid of the study is here too, so that a cell without a record shows as missing.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
 from asum_lib.study.cells import ADAPTERS, FORMAT_CHECK, METHODS, PRECISIONS, SCALES, can_be, check_pair
+from asum_lib.study.records import as_cell
 
 TABLE_OF = {  # by scale: {corpus: table}; the paper's corpora are WikiHow and Gazeta
     "mini": {"howto-text": "rouge_wikihow", "news-ru": "rouge_gazeta"},
@@ -47,11 +48,12 @@ class TextCell:
     corpus: str
     split: str
     seed: int
+    own: str | None = None  # digest of corpus, documents and model where they are not the study's
 
     @property
     def name(self) -> str:
         """File name without suffix, e.g. `t5-mini-fp32-lora-r16-s0`; what differs from the study's own choice is named."""
-        parts = [self.model] if self.size is None else [self.model, self.size, self.precision, self.method]
+        parts = [self.model] if self.size is None else [self.model, Path(self.size).name, self.precision, self.method]
         if self.rank:
             parts.append(f"r{self.rank}")
         if self.targets not in (None, TARGETS[0]):
@@ -62,7 +64,7 @@ class TextCell:
             parts.append(f"e{self.epochs}")
         if self.split != "test":
             parts.append(self.split)
-        return "-".join([*parts, f"s{self.seed}"])
+        return "-".join([*parts, *filter(None, [self.own]), f"s{self.seed}"])
 
     def path(self, results: Path) -> Path:
         """`results/<scale>/<table>/<name>.json`; the search for learning rates has a folder a corpus."""
@@ -70,7 +72,7 @@ class TextCell:
         return (folder / Path(self.corpus).stem if self.table == RATES_TABLE else folder) / f"{self.name}.json"
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        return as_cell(self)
 
 
 def make_text_cell(

@@ -22,7 +22,7 @@ from asum_lib.study import measuring_code, records
 from asum_lib.study.cells import LOFTQ
 from asum_lib.study.run import weights_of
 from asum_lib.study.sweep import Progress, Task, progress_of, sweep
-from asum_lib.study.text_cells import CANDIDATES, EXTRACTIVE, RATES_TABLE, TO_LENGTH, TextCell, language_of, make_text_cell
+from asum_lib.study.text_cells import CANDIDATES, EXTRACTIVE, LANGUAGE_OF, RATES_TABLE, TO_LENGTH, TextCell, language_of, make_text_cell
 from asum_lib.training import processes
 from asum_lib.training.adapters import MODULES, adapter_of
 
@@ -107,10 +107,22 @@ def run_text_cells(
             _Work(cell.corpus, language_of(cell.corpus, language), cell.scale, cell.model, _source(cell, checkpoint), limit, results),
         )
         config, fingerprint = _resolve(cell, known)
+        cell = replace(cell, own=_own(cell, known, checkpoint))
         path = cell.path(results)
         measure = partial(_measure_and_write, cell, known, path, config, fingerprint, notebook, checkpoint, progress)
         tasks.append(Task(f"{cell.name} on {Path(cell.corpus).name}", path, records.fresh(path, fingerprint), measure))
     return sweep(tasks, _said, progress)
+
+
+def _own(cell: TextCell, work: _Work, checkpoint: str | None) -> str | None:
+    """The digest of what is not the study's: a corpus or checkpoint of one's own, fewer documents, another language."""
+    given = checkpoint if work.where else None
+    if cell.corpus in LANGUAGE_OF and not given and not work.limit and work.language == LANGUAGE_OF[cell.corpus]:
+        return None
+    data = {cell.split: _scored(cell, work).fingerprint}
+    if cell.method != "none":
+        data |= {"train": work.documents("train", train_documents(cell)).fingerprint}
+    return records.own_digest(data, work.checksum if given else None, language=work.language)
 
 
 def fingerprint_of(cell: TextCell, signature: str | None = None) -> str:
@@ -130,9 +142,8 @@ def chosen_rate(corpus: str, model: str, method: str, results: Path = RESULTS) -
     method = {"adalora-inactive": "adalora"}.get(method, "lora" if method in LOFTQ else method)
     cells = [make_text_cell(corpus, model, method=method, learning_rate=rate, split="dev", search=True) for rate in CANDIDATES]
     for folder in dict.fromkeys((results, RESULTS)):
-        paths = [cell.path(folder) for cell in cells]
-        if all(path.is_file() for path in paths):
-            found = [records.read(path) for path in paths]
+        found = [records.of_cell(cell, folder) for cell in cells]
+        if all(found):
             measured = [record for record in found if record.status == "ok"]  # a rate at which training fails is not chosen
             return max(measured, key=lambda record: record.metrics["rouge1"].value).cell["learning_rate"]
     raise InputError(
@@ -168,7 +179,7 @@ def _resolve(cell: TextCell, work: _Work, signature: str | None = None) -> tuple
     adapter, training = _adapter(cell), training_of(cell, work.results)
     dev = LOSS_DOCUMENTS[cell.scale]
     config = {
-        "checkpoint": f"{cell.model}-{cell.size}" if Path(work.where).is_dir() else work.where,
+        "checkpoint": f"{cell.model}-{Path(cell.size).name}" if Path(work.where).is_dir() else work.where,
         "quantisation": (QUANTISATION | SIMULATED).get(cell.precision),
         "dtype": compute_dtype(cell.precision, cell.scale),
         "adapter": asdict(adapter) if adapter else None,

@@ -18,7 +18,7 @@ from asum_lib.measure import stats
 from asum_lib.measure.wer import compare_signatures
 from asum_lib.paths import RESULTS
 from asum_lib.study import records
-from asum_lib.study.tables import Row
+from asum_lib.study.tables import OWN_COLUMNS, Row, own_fields, rows_of
 from asum_lib.study.text_cells import ADAPTERS, COMBINATIONS, EXTRACTIVE, RANK, RATES_TABLE, SCALES, TABLE_OF, TARGETS, TextCell, planned_text
 from asum_lib.study.units import units
 
@@ -84,15 +84,11 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
         for cell in planned_text(table, scale):
             seeds.setdefault(_identity(cell.as_dict()), []).append(cell.seed)
     found: dict[tuple, list] = {key: [] for key in seeds}
-    for path in sorted((Path(results) / scale / table).rglob("*.json")):
-        record = records.read(path)
+    for path, record in records.load(results, scale, table, TextCell):
         found.setdefault(_identity(record.cell), []).append((path, record))
     if not found:
         raise InputError(f"table {table!r} has no cells at scale {scale}: choose from {', '.join(table_names(scale))}")
-    return [
-        Row(dict(zip(IDENTITY, key, strict=True)), tuple(seeds.get(key, ())), tuple(sorted(entries, key=lambda entry: entry[1].cell["seed"])))
-        for key, entries in found.items()
-    ]
+    return rows_of(IDENTITY, found, seeds)
 
 
 def planned_rows(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
@@ -164,17 +160,18 @@ def difference(a: Row, b: Row, metric: str) -> stats.Difference:
 
 def as_markdown(table_rows: Sequence[dict]) -> str:
     """The rows as a Markdown table, a line a cell and metric."""
-    lines = [
-        "| " + " | ".join(COLUMNS) + " |",
-        "|---" * len(COLUMNS) + "|",
-    ]
+    own = any(row["cell"].get("own") for row in table_rows)
+    columns = [*OWN_COLUMNS, *COLUMNS[2:]] if own else COLUMNS
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in table_rows:
         cell = row["cell"]
         value = "" if row["value"] is None else f"{row['value']:.1f} ({row['lo']:.1f} to {row['hi']:.1f})"
         paper = f"{row['paper']:g} ({row['paper_status']})" if row["paper"] is not None else (row["paper_status"] or "")
         status = row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"
         kept = "" if row["kept_rank_mean"] is None else f"{row['kept_rank_mean']:g}"
-        fields = [cell["corpus"], cell["model"], cell["precision"], cell["method"], cell["rank"], cell["targets"], row["metric"], value]
+        model = cell["model"] if not cell.get("own") or cell["size"] is None else f"{cell['model']} {cell['size']}"
+        fields = own_fields(cell, model) if own else [cell["corpus"], cell["model"]]
+        fields += [cell["precision"], cell["method"], cell["rank"], cell["targets"], row["metric"], value]
         fields += [len(row["seeds"]) or "", paper, kept, row["trainable"], row["kept"], status]
         lines.append("| " + " | ".join("" if field is None else str(field).replace("|", "\\|") for field in fields) + " |")
     return "\n".join(lines) + "\n"
@@ -208,7 +205,7 @@ def _in_ranks(cell: dict) -> bool:
 
 
 def _identity(cell: dict) -> tuple:
-    return tuple(cell[key] for key in IDENTITY)
+    return tuple(cell.get(key) for key in IDENTITY)  # a cell of the study has no `own`
 
 
 def metrics_of(row: Row) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def unseen(verification: Verification | None, results: Path = RESULTS) -> list[s
     scale = verification.scale if verification else "mini"
     ours = [name for name in all_tables.kept(scale, results) if name in all_tables.names(scale)]
     covered = verification.covered if verification else {}
-    return [name for name in ours if name not in covered and any(all_tables.folder(name, scale, results).rglob("*.json"))]
+    return [name for name in ours if name not in covered and records.paths(all_tables.folder(name, scale, results))]
 
 
 def changed_since(verification: Verification, results: Path = RESULTS) -> list[str]:
@@ -152,7 +152,7 @@ def records_sha256(table: str, scale: str, results: Path) -> str:
     """One hash of all records of a table: their names and contents."""
     whole = hashlib.sha256()
     folder = all_tables.folder(table, scale, results)
-    for path in sorted(folder.rglob("*.json")):
+    for path in records.paths(folder):
         whole.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         whole.update(hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()

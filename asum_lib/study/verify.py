@@ -33,6 +33,7 @@ from asum_lib.paths import RESULTS, cache
 from asum_lib.study import all_tables, measuring_code, records
 from asum_lib.study.cells import SCALES
 from asum_lib.study.remeasure import STALE, kind_of, rescore
+from asum_lib.study.rescoring import cells_of
 from asum_lib.study.verified import (
     MACHINE,
     SCHEMA,
@@ -94,7 +95,7 @@ def verify(
 
     command = f"asum verify{f' {table}' if table else ''} --scale {scale} --seed {seed}"
     command += f"{f' --cells {cells}' if cells is not None else ''}{f' --minutes {minutes:g}' if minutes is not None else ''}"
-    covered = {name: _covered(name, scale, results, found) for name in chosen if any(all_tables.folder(name, scale, results).rglob("*.json"))}
+    covered = {name: _covered(name, scale, results, found) for name in chosen if records.paths(all_tables.folder(name, scale, results))}
     log = _log(command, results, covered) if resume and not dry_run else None
     before = _noted(log)
     measured = []
@@ -217,16 +218,19 @@ def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Pa
     """(every measured record of the tables, the files that are no record, what is missing or not ok)."""
     found, broken, notes = [], [], []
     for name in chosen:
-        paths = sorted(all_tables.folder(name, scale, results).rglob("*.json"))
+        paths = records.paths(all_tables.folder(name, scale, results))
         missing = len(all_tables.planned(name, scale, results).difference(paths))
         if missing:
             notes.append(f"{name}: {missing} planned records are missing")
+        there = []
         for path in paths:
             try:
-                record = records.read(path)
+                there.append((path, records.read(path)))
             except InputError as error:
                 broken.append(Mismatch(_name(path, results), str(error)))
-                continue
+        there, left_out = records.sort(there, results, *cells_of(name))
+        broken += [Mismatch(_name(path, results), f"left out of its table: {reason}") for path, reason in left_out]
+        for path, record in there:
             if record.status == "ok":
                 found.append((path, record))
             else:

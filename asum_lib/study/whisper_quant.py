@@ -1,11 +1,12 @@
 """What `notebooks/whisper_quant.ipynb` calls: one row of the Whisper table, i.e. all configurations of one size."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from asum_lib.errors import InputError
+from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
-from asum_lib.study.cells import EPOCHS, PAPER_RATE, make_row
+from asum_lib.study.cells import EPOCHS, PAPER_RATE, SCALES, as_given, make_row
 from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.records import Record
 
@@ -46,10 +47,12 @@ def run(
     from asum_lib.models.loading import note, source
     from asum_lib.study.run import run_cells
 
-    name = Path(model).resolve().name if model else "whisper"
-    if model and name in ("", "whisper"):
+    own = as_given(model) if model else "whisper"
+    if model and (name := Path(own).name) in ("", "whisper"):
         raise InputError(f"model {model!r}: its name {name!r} would be taken for the study's own in the records: rename the folder")
-    fixed = {"rates": rates, "seeds": seeds, "scale": scale, "corpus": corpus, "epochs": epochs, "model": name}
+    if model:
+        size = _size_of(model, size, scale)
+    fixed = {"rates": rates, "seeds": seeds, "scale": scale, "corpus": corpus, "epochs": epochs, "model": own}
     cells = make_row(size, precisions, methods, **fixed)
     if note(source(scale, size, model or None)):  # random weights, and be it under the name of a published checkpoint
         cells = make_row(size, precisions, methods, **fixed, format_check=True)
@@ -57,6 +60,20 @@ def run(
     measured = run_cells(cells, model=model or None, results=results, notebook=notebook)
     paths, found = zip(*measured, strict=True)
     return Row(size, scale, cells[0].corpus, paths, found)
+
+
+def _size_of(model: str, given: str, scale: str) -> str:
+    """The size that a checkpoint has by its config.json; the one that was given where that fits, or where none does."""
+    from asum_lib.models.loading import sizes_of
+
+    sizes = sizes_of(model, choose("scale", scale, SCALES))
+    found = given if given in sizes else next(iter(sizes), None)
+    if found is None:
+        how = f"its learning rate and batch are those of {given}"
+        print(f"size {given}: by its config.json {model} is none of the known sizes; {how}", file=sys.stderr)
+    elif found != given:
+        print(f"size {given}: by its config.json {model} is a {found}, and is recorded as that", file=sys.stderr)
+    return found or given
 
 
 def rescore(row: Row, position: int = 0) -> dict:

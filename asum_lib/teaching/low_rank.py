@@ -264,14 +264,13 @@ def rates_data(results: Path = RESULTS, scale: str = "mini") -> dict[str, dict[s
     Raises `InputError` where there are no records.
     """
     from asum_lib.study import records
-    from asum_lib.study.text_cells import RATES_TABLE
+    from asum_lib.study.text_cells import RATES_TABLE, TextCell
 
     found: dict[str, dict[str, dict[float, float]]] = {}
-    for folder in sorted((Path(results) / scale / RATES_TABLE).glob("*/")):
-        for _, record in records.load(results, scale, f"{RATES_TABLE}/{folder.name}"):
-            if record.status == "ok" and record.cell["method"] in METHODS:
-                pair = found.setdefault(f"{record.cell['model']}, {record.cell['corpus']}", {})
-                pair.setdefault(record.cell["method"], {})[record.cell["learning_rate"]] = record.metrics["rouge1"].value
+    for _, record in records.load(results, scale, RATES_TABLE, TextCell):
+        if record.status == "ok" and record.cell["method"] in METHODS and "own" not in record.cell:
+            pair = found.setdefault(f"{record.cell['model']}, {record.cell['corpus']}", {})
+            pair.setdefault(record.cell["method"], {})[record.cell["learning_rate"]] = record.metrics["rouge1"].value
     if not found:
         raise InputError(f"no records of learning rates in {Path(results) / scale / RATES_TABLE}")
     return {pair: {method: dict(sorted(by[method].items())) for method in METHODS if method in by} for pair, by in found.items()}

@@ -296,6 +296,23 @@ def test_a_corpus_is_there_whole_or_not_at_all(tmp_path):
     assert len(made(tmp_path / "toy", [("a", "one", np.zeros(160, np.float32))]).utterances) == 1
 
 
+ALTERED = {
+    "manifest.jsonl": lambda content: content.replace(b'"one"', b'"two"'),
+    "audio/a.flac": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "content.sha256": lambda content: b"",
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_an_altered_cache_is_never_used(tmp_path, name):
+    takes = [("a", "one", np.linspace(-0.5, 0.5, 1_600, dtype=np.float32))]
+    whole = made(tmp_path / "toy", takes)
+    before = (tmp_path / "toy" / name).read_bytes()
+    (tmp_path / "toy" / name).write_bytes(ALTERED[name](before))
+    assert made(tmp_path / "toy", takes) == whole
+    assert (tmp_path / "toy" / name).read_bytes() == before
+
+
 def test_two_makers_of_one_corpus_do_not_disturb_each_other(tmp_path):
     def slower():
         yield "a", "one", np.zeros(160, np.float32)

@@ -92,6 +92,17 @@ def test_changed_shards_are_unpacked_anew(tmp_path):
     assert after.texts == ["two"] and after.fingerprint != before.fingerprint
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda folder: next(folder.glob("audio/*")).write_bytes(tone(400)), lambda folder: (folder / "manifest.jsonl").unlink()]
+)
+def test_rows_that_were_altered_since_are_unpacked_anew(tmp_path, damage):
+    write(tmp_path / "set" / "test.parquet", row("a", "one"))
+    whole = load_folder(tmp_path / "set", "test")
+    damage(whole.utterances[0].audio.parents[1])
+    assert load_folder(tmp_path / "set", "test") == whole
+    assert whole.utterances[0].audio.read_bytes() == tone()
+
+
 def test_parquet_and_files_of_the_same_utterances_have_one_fingerprint(tmp_path):
     write(tmp_path / "set" / "test.parquet", row("a", "one", tone(200)), row("b", "", tone(300)))
     (tmp_path / "files").mkdir()

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from asum_lib.paths import cache
 SPLITS = ("train", "dev", "test")
 WHAT = "a JSON-lines file with id, audio and text on each line"
 FAULTS_SHOWN = 20
+CONTENT = "content.sha256"  # of a cached corpus: what it was when it was written
 _DURATION_TOLERANCE_S = 0.1
 _LONGEST_ID = 200  # characters
 _LEFT_S = 86_400  # no corpus takes a day to make
@@ -160,7 +162,7 @@ def materialize(
 ) -> Corpus:
     """Write `(id, text, samples)` takes as a manifest folder, whole or not at all, and read it back; a no-op where it exists.
 
-    A folder that was damaged since it was made (lines that are cut, audio that is not there or empty) is made anew.
+    A folder whose content is not what was written (a line, a byte of audio, a file that is gone) is made anew.
     """
     import soundfile
 
@@ -178,22 +180,43 @@ def materialize(
                 if number % 500 == 0:
                     progress(f"{name} {split}: {number} utterances made")
             if folder.exists() and made(folder) is None:
-                progress(f"{name} {split}: {folder} was damaged and is made anew")
+                progress(f"{name} {split}: {folder} is not as it was written and is made anew")
                 shutil.rmtree(folder)
             publish(work, folder, lines)
         utterances = made(folder)
+        if utterances is None:
+            raise InputError(f"{name} {split}: {folder} is not as it was written, again: remove it, and see to its disk")
     return Corpus(name, split, fingerprint, utterances)
 
 
 def made(folder: Path) -> tuple[Utterance, ...] | None:
-    """The utterances of a folder that `materialize` made; None where there is none, or it is damaged."""
+    """The utterances of a folder that `materialize` made; None where there is none, or its content is not what was written."""
     try:
         lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in lines]
         utterances = tuple(Utterance(entry["id"], folder / entry["audio"], entry["text"], entry["duration_s"]) for entry in entries)
-        return utterances if utterances and all(utterance.audio.stat().st_size for utterance in utterances) else None
+        if not utterances or any(not utterance.audio.stat().st_size for utterance in utterances):
+            return None
+        written = (folder / CONTENT).read_text(encoding="utf-8").strip()
+        files = (folder / "manifest.jsonl", *(utterance.audio for utterance in utterances))
+        return utterances if written == _content_sha256(_states(files)) else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def _states(files: Iterable[Path]) -> tuple[tuple, ...]:
+    """(file, size, time, inode) of each: while they stay, its bytes are not read again."""
+    return tuple((path, state.st_size, state.st_mtime_ns, state.st_ino) for path in files for state in [path.stat()])
+
+
+@lru_cache(maxsize=64)
+def _content_sha256(states: tuple[tuple, ...]) -> str:
+    """SHA-256 over the bytes of the files."""
+    digest = hashlib.sha256()
+    for path, *_ in states:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def remove_left(folder: Path) -> None:
@@ -203,9 +226,15 @@ def remove_left(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def publish(work: Path, folder: Path, lines: list[dict]) -> None:
-    """Write the manifest into `work`, a finished folder of audio, and make it `folder`; where another process was first, its folder stays."""
+def publish(work: Path, folder: Path, lines: list[dict], content: str | None = None) -> None:
+    """Write the manifest into `work`, a finished folder of audio, and make it `folder`.
+
+    Beside it is noted what the content is: `content`, or the digest that `made` asks for. Where another process was
+    first, its folder stays.
+    """
     (work / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
+    files = (work / "manifest.jsonl", *(work / line["audio"] for line in lines))
+    (work / CONTENT).write_text(f"{content or _content_sha256(_states(files))}\n", encoding="utf-8")
     try:
         os.rename(work, folder)
     except OSError:

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from asum_lib.corpora.audio import AudioError, duration_s
-from asum_lib.corpora.manifest import SPLITS, Corpus, publish, read_manifest, refuse, remember, remove_left
+from asum_lib.corpora.manifest import CONTENT, SPLITS, Corpus, publish, read_manifest, refuse, remember, remove_left
 from asum_lib.errors import InputError
 from asum_lib.paths import cache
 
@@ -99,11 +99,27 @@ def _load(name: str, root: Path, shards: list[Path], split: str, progress: Calla
     states = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
     key = hashlib.sha256(json.dumps([_UNPACKED, split, states]).encode()).hexdigest()
     folder = cache() / "corpora" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{split}-{key[:12]}"
-    if not (folder / "manifest.jsonl").is_file():
-        columns = _columns(root, shards)
-        _need_space(f"{name} {split}", folder.parent, sum(size for _, size, _ in states))
-        _unpack(name, root, shards, columns, split, folder, progress)
-    return read_manifest(folder / "manifest.jsonl", split, progress, name)
+    if folder.exists():
+        if (corpus := _unpacked(folder, split, progress, name)) is not None:
+            return corpus
+        progress(f"{name} {split}: {folder} is not as it was unpacked and is made anew")
+        shutil.rmtree(folder)
+    columns = _columns(root, shards)
+    _need_space(f"{name} {split}", folder.parent, sum(size for _, size, _ in states))
+    _unpack(name, root, shards, columns, split, folder, progress)
+    if (corpus := _unpacked(folder, split, progress, name)) is None:
+        raise InputError(f"{name} {split}: {folder} is not as it was unpacked, again: remove it, and see to its disk")
+    return corpus
+
+
+def _unpacked(folder: Path, split: str, progress: Callable[[str], None], name: str) -> Corpus | None:
+    """The corpus that was unpacked into `folder`; None where its content is not what was written."""
+    try:
+        written = (folder / CONTENT).read_text(encoding="utf-8").strip()
+        corpus = read_manifest(folder / "manifest.jsonl", split, progress, name)
+    except (OSError, ValueError):  # a line or a file is damaged or gone
+        return None
+    return corpus if corpus.fingerprint == written else None
 
 
 def _columns(root: Path, shards: list[Path]) -> dict[Path, list[str]]:
@@ -204,7 +220,7 @@ def _unpack(name: str, root: Path, shards: list[Path], columns: dict, split: str
         if silent and split == "train":
             progress(f"{name} train: {silent} rows without a text are left out")
         remember(digest.hexdigest(), [line["duration_s"] for line in lines])
-        publish(work, folder, lines)
+        publish(work, folder, lines, digest.hexdigest())
 
 
 def _rows(root: Path, shards: list[Path], columns: dict, faults: list[str]) -> Iterator[tuple[str, dict]]:

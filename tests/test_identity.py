@@ -82,7 +82,7 @@ def test_no_table_pools_a_copy(tmp_path, add_record):
     for seed in (0, 9):
         text.with_name(text.name.replace("s0", f"s{seed}")).write_text(json.dumps(data))
     assert [len(row.found) for row in text_tables.gather("rouge_wikihow", "mini", results) if row.found] == [1]
-    corpora_table.measure({"corpus": "howto-text", "limit": 2, "results_dir": str(results)})
+    corpora_table.run(**{"corpus": "howto-text", "limit": 2, "results_dir": str(results)})
     record = results / "mini" / "corpora" / "howto-text-test-first2.json"
     shutil.copy(record, record.with_name("howto-text-test.json"))
     rows = corpora_table.rows("corpora", "mini", results)
@@ -120,7 +120,7 @@ def test_records_of_ones_own_never_share_a_file(meetings, monkeypatch):
     asked = {"size": "tiny", "precisions": ["fp32"], "methods": ["none"], "results_dir": "results"}
     for place in ("monday", "friday"):
         for model in ("", "one/checkpoint-500", "two/checkpoint-500"):
-            whisper_quant.measure(asked | {"corpus": f"{place}/meeting/manifest.jsonl", "model": model})
+            whisper_quant.run(**asked | {"corpus": f"{place}/meeting/manifest.jsonl", "model": model})
     paths = sorted((meetings / "results" / "mini" / "whisper_meeting").glob("*.json"))
     assert len(paths) == 6
     rows = tables.rows("whisper_meeting", "mini", meetings / "results")
@@ -134,8 +134,8 @@ def test_the_same_content_in_another_place_is_the_same_record(meetings, monkeypa
     monkeypatch.chdir(meetings)
     shutil.copytree("monday/meeting", "copy/meeting")
     asked = {"size": "tiny", "precisions": ["fp32"], "methods": ["none"], "results_dir": "results"}
-    first = whisper_quant.measure(asked | {"corpus": "monday/meeting/manifest.jsonl"})
-    again = whisper_quant.measure(asked | {"corpus": "copy/meeting/manifest.jsonl"})
+    first = whisper_quant.run(**asked | {"corpus": "monday/meeting/manifest.jsonl"})
+    again = whisper_quant.run(**asked | {"corpus": "copy/meeting/manifest.jsonl"})
     assert again.paths == first.paths
     assert "already measured" in capsys.readouterr().err
 
@@ -143,7 +143,7 @@ def test_the_same_content_in_another_place_is_the_same_record(meetings, monkeypa
 def test_the_size_of_a_model_is_that_of_its_configuration(meetings, monkeypatch, capsys):
     monkeypatch.chdir(meetings)
     asked = {"size": "large", "precisions": ["fp32"], "methods": ["none"], "results_dir": "results"}
-    row = whisper_quant.measure(asked | {"corpus": "monday/meeting/manifest.jsonl", "model": "two/checkpoint-500"})
+    row = whisper_quant.run(**asked | {"corpus": "monday/meeting/manifest.jsonl", "model": "two/checkpoint-500"})
     assert (row.size, row.records[0].cell["size"]) == ("base", "base")
     assert "size large: by its config.json two/checkpoint-500 is a base, and is recorded as that" in capsys.readouterr().err
 
@@ -169,8 +169,8 @@ def test_texts_of_ones_own_never_share_a_file(tmp_path):
         (tmp_path / place).mkdir(exist_ok=True)
         file = tmp_path / place / "letters.jsonl"
         file.write_text(json.dumps({"text": "We paint the wall. It is red.", "summary": summary}) + "\n")
-        row = peft_rouge.measure(asked | {"corpus": str(file)})
-        corpora_table.measure({"corpus": str(file), "results_dir": str(tmp_path / "results")})
+        row = peft_rouge.run(**asked | {"corpus": str(file)})
+        corpora_table.run(**{"corpus": str(file), "results_dir": str(tmp_path / "results")})
     assert len(list((tmp_path / "results" / "paper" / "rouge_letters").glob("*.json"))) == 2
     assert len(list((tmp_path / "results" / "paper" / "corpora").glob("*.json"))) == 2
     shown = all_tables.as_text("rouge_letters", text_tables.rows("rouge_letters", "paper", tmp_path / "results"), "md", "paper")
@@ -179,7 +179,7 @@ def test_texts_of_ones_own_never_share_a_file(tmp_path):
 
 def test_fewer_documents_do_not_replace_the_studys_record(tmp_path):
     asked = {"model": "lead3", "results_dir": str(tmp_path)}
-    paths = [peft_rouge.measure(asked | {"limit": limit}).paths[0] for limit in (2, 3)]
+    paths = [peft_rouge.run(**asked | {"limit": limit}).paths[0] for limit in (2, 3)]
     study = make_text_cell("howto-text", "lead3").path(tmp_path)
     assert len({*paths, study}) == 3
 

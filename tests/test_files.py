@@ -141,7 +141,7 @@ class System:
         from asum_lib.systems import Answer
 
         fields = dict.fromkeys(Answer.__dataclass_fields__)
-        return Answer(**fields | {"audio": str(path), "segments": (), "summary": path.stem, "audio_s": 1.0})
+        return Answer(**fields | {"audio": str(path), "segments": (), "notes": (), "summary": path.stem, "audio_s": 1.0})
 
 
 def test_summarize_keeps_a_file_that_came_meanwhile(tmp_path):

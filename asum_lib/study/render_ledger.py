@@ -74,7 +74,7 @@ def _evidence(claim: dict) -> str:
         links = " ".join(_link(path, str(number)) for number, path in enumerate(part["records"], start=1))
         role = "deciding" if part["decides"] else "beside"
         expected = {"within": "near 0"}.get(part["expect"], f"{part['expect']} 0") if part["expect"] in claims.EXPECTATIONS else part["expect"]
-        fields = [html.escape(part["what"]) + _by_metric(part), expected, difference, p, _outcome(part), role, links]
+        fields = [html.escape(part["what"]) + _by_metric(part), expected, difference, p, outcome_said(part), role, links]
         lines.append("<tr>" + "".join(f"<td>{field}</td>" for field in fields) + "</tr>")
     titles = ("comparison", "the claim expects", f"{html.escape(title)} (95 % interval)", "p (Holm)", "outcome", "role", "records")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
@@ -88,7 +88,7 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
-def _outcome(part: dict) -> str:
+def outcome_said(part: dict) -> str:
     """`tie; could have seen 1.8`: what a comparison showed, and where it shows nothing, what it could have shown."""
     if part["outcome"] != "tie":
         return part["outcome"]

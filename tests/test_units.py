@@ -1,6 +1,8 @@
 """What an interval is taken over: items, voices or speakers."""
 
-from asum_lib.study.units import Units, signed, units
+from asum_lib.corpora import howto
+from asum_lib.study.scores import pooled
+from asum_lib.study.units import Units, signed, units, unsigned
 
 
 def samples(*speakers):
@@ -44,3 +46,19 @@ def test_documents_have_no_speakers():
 
 def test_the_signature_names_the_unit():
     assert signed("wer|norm:none", Units("voice", ("a", "b"))) == "wer|norm:none|unit:voice"
+
+
+def test_a_records_interval_is_over_its_voices():
+    """Two utterances a voice: six voices are six units, not twelve."""
+    takes = [take for _, take in zip(range(60), howto.takes("target", "test"), strict=False)]
+    rows = [{"id": take.id} for take in takes]
+    errors = [len(take.voice) % 3 for take in takes]  # the same for every utterance of a voice
+    metric = pooled({"corpus": "howto", "split": "test"}, rows, errors, [5] * len(rows), "%", "lower", "wer|norm:none")
+    alone = pooled({"corpus": "mine.jsonl", "split": "test"}, rows, errors, [5] * len(rows), "%", "lower", "wer|norm:none")
+    assert metric.signature == "wer|norm:none|unit:voice"
+    assert alone.signature == "wer|norm:none|unit:item"
+    assert metric.hi - metric.lo > 2 * (alone.hi - alone.lo)
+
+
+def test_the_value_is_signed_without_its_unit():
+    assert unsigned("wer|norm:none|unit:voice") == unsigned("wer|norm:none") == "wer|norm:none"

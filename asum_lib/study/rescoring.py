@@ -33,6 +33,7 @@ from asum_lib.study.records import Metric, Record
 from asum_lib.study.talk_cells import COST, E2E, VIDEO, TalkCell
 from asum_lib.study.talk_cells import TABLES as TALK_TABLES
 from asum_lib.study.text_cells import TextCell
+from asum_lib.study.units import unsigned
 
 EXACT = 1e-9  # two values from the same counts differ by rounding alone
 ROUNDED = 1.5e-6  # scores of samples are kept to six digits
@@ -293,7 +294,7 @@ def fingerprint_of(record: Record) -> str:
 def _fingerprint(record: Record, new: Record, progress: Callable[[str], None]) -> str:
     """The fingerprint that the new signatures give a record that was fresh with its old ones."""
     of_kind = kind(record)
-    signed, today = ({key: _bare(one.signature) for key, one in of.metrics.items()} for of in (record, new))
+    signed, today = ({key: unsigned(one.signature) for key, one in of.metrics.items()} for of in (record, new))
     if of_kind not in SIGNED or signed == today:
         return record.fingerprint
     try:
@@ -304,11 +305,6 @@ def _fingerprint(record: Record, new: Record, progress: Callable[[str], None]) -
     except InputError as error:
         progress(f"{record.cell}: its fingerprint stays as it is: {error}")
         return record.fingerprint
-
-
-def _bare(signature: str) -> str:
-    """A signature without the unit of its interval, which no fingerprint holds."""
-    return signature.partition("|unit:")[0]
 
 
 def _speech_fingerprint(cell: dict, signed: Mapping[str, str] | None) -> str:

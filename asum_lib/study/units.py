@@ -53,6 +53,11 @@ def units(corpus: str, split: str, samples: Sequence[dict]) -> Units:
     return Units("voice" if known and corpus not in _REAL else "speaker", alone)
 
 
+def unsigned(signature: str) -> str:
+    """A signature without the unit of its interval, which no fingerprint holds."""
+    return signature.partition("|unit:")[0]
+
+
 def signed(signature: str, unit: Units) -> str:
     """A metric's signature with the unit of its interval."""
     return f"{signature}|unit:{unit.name}"

@@ -66,6 +66,17 @@ def test_the_normalized_text_serves_where_there_is_no_text(folder):
     assert said == ["set test: 2 of 3 utterances have no text: their normalized_text is used"]
 
 
+@pytest.mark.parametrize(("given", "speaker"), [("28113", "28113"), (7, "7"), ("None", None), ("", None), (None, None)])
+def test_a_speaker_is_read_under_either_name(folder, given, speaker):
+    for key in ("speaker", "speaker_id"):
+        [utterance] = read_manifest(write(folder, line("a", **{key: given})), "test").utterances
+        assert utterance.speaker == speaker
+
+
+def test_a_speaker_that_is_no_name_is_refused(folder):
+    assert 'line 1: speaker is ["a"]: a name or a number is needed' in refusal(write(folder, line("a", speaker=["a"])))
+
+
 def test_empty_references_are_counted_in_test_and_refused_in_train(folder):
     said = []
     lines = line("a"), line("b", text=""), line("c", text="  ")

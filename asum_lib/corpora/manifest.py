@@ -1,9 +1,10 @@
 """Manifests: a folder with `manifest.jsonl` and audio files, which is what every corpus becomes in the end.
 
-A line is an object with `id`, `audio` (path beside the manifest), `text`, and optionally `split`, `duration_s` and
-`normalized_text`; other fields are for others. The text of an utterance is `text`, or `normalized_text` where that is
-empty or absent. Where both are empty, in test and dev the reference has no words (each word heard is an insertion), which is
-said in a progress line; in train it is a fault, since a model would learn to hear nothing.
+A line is an object with `id`, `audio` (path beside the manifest), `text`, and optionally `split`, `duration_s`,
+`normalized_text`, and `speaker` or `speaker_id`, over which intervals are taken where five or more are named; other
+fields are for others. The text of an utterance is `text`, or `normalized_text` where that is empty or absent. Where
+both are empty, in test and dev the reference has no words (each word heard is an insertion), which is said in a
+progress line; in train it is a fault, since a model would learn to hear nothing.
 
 All faults are found before anything long starts, and listed at once: of every line its fields and that its file is there,
 of the split that is asked for also the audio, by decoding all of it. The outcome of the decoding is kept under the cache
@@ -47,6 +48,7 @@ class Utterance:
     audio: Path
     text: str
     duration_s: float
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class _Line:
     normalized: bool  # the text is `normalized_text`
     split: str
     stated_s: float | None
+    speaker: str | None = None
 
 
 def read_manifest(path: Path, split: str, progress: Callable[[str], None] = lambda line: None, name: str | None = None) -> Corpus:
@@ -103,7 +106,7 @@ def read_manifest(path: Path, split: str, progress: Callable[[str], None] = lamb
         progress(f"{name} {split}: {normalized} of {len(wanted)} utterances have no text: their normalized_text is used")
     if empty := sum(not line.text.strip() for line in wanted):
         progress(f"{name} {split}: {empty} of {len(wanted)} utterances have an empty text: each word heard there is an insertion")
-    utterances = (Utterance(line.id, line.audio, line.text, found_s) for line, found_s in zip(wanted, durations_s, strict=True))
+    utterances = (Utterance(line.id, line.audio, line.text, found_s, line.speaker) for line, found_s in zip(wanted, durations_s, strict=True))
     return Corpus(name, split, fingerprint, tuple(utterances))
 
 
@@ -374,8 +377,19 @@ def _line(number: int, raw: bytes, root: Path) -> tuple[str | None, _Line | None
 
     stated_s, wrong = stated_duration(entry)
     audio, missing = file_beside(entry, "audio", root)
-    faults += wrong + missing
-    return identity, None if faults else _Line(number, identity, audio, entry["audio"], text, normalized, split, stated_s), faults
+    speaker, unnamed = _speaker(entry)
+    faults += wrong + missing + unnamed
+    line = None if faults else _Line(number, identity, audio, entry["audio"], text, normalized, split, stated_s, speaker)
+    return identity, line, faults
+
+
+def _speaker(entry: dict) -> tuple[str | None, list[str]]:
+    """Who speaks, by `speaker` or `speaker_id`, and what is wrong with it; nobody where it is empty, null or None."""
+    named = entry.get("speaker", entry.get("speaker_id"))
+    if isinstance(named, bool) or not isinstance(named, str | int | None):
+        return None, [f"speaker is {short(named)}: a name or a number is needed"]
+    name = "" if named is None else str(named).strip()
+    return (None, []) if name in ("", "None") or not encodable(name) else (name, [])
 
 
 def beside(shown: str, root: Path) -> tuple[Path, str | None]:

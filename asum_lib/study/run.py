@@ -389,7 +389,7 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     hypotheses = _hear(cell, model, speech.tokenizer, features, progress)
     evaluate_s = clock() - start
     heard = [
-        {"split": cell.split, "id": utterance.id, "reference": utterance.text, "hypothesis": hypothesis}
+        {"split": cell.split, "id": utterance.id, "reference": utterance.text, "hypothesis": hypothesis} | _spoken_by(utterance)
         for utterance, hypothesis in zip(corpus.utterances, hypotheses, strict=True)
     ]
     test = [
@@ -407,6 +407,11 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
         "history": history,
         "execution": execution,
     }, [*samples, *test]
+
+
+def _spoken_by(utterance) -> dict:
+    """Who speaks, for a sample, where the manifest says so; the study's own corpora know it by their recipe."""
+    return {} if utterance.speaker is None else {"speaker": utterance.speaker}
 
 
 def weights_of(precision: str, model, base) -> dict:
@@ -463,7 +468,7 @@ def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, lis
                 continue
             hypotheses = _hear(cell, current, speech.tokenizer, heard, progress)
             rows = [
-                {"split": name, "epoch": epoch, "id": utterance.id, "hypothesis": hypothesis}
+                {"split": name, "epoch": epoch, "id": utterance.id, "hypothesis": hypothesis} | _spoken_by(utterance)
                 for utterance, hypothesis in zip(corpus.utterances, hypotheses, strict=True)
             ]
             texts = {utterance.id: utterance.text for utterance in corpus.utterances}

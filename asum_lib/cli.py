@@ -11,10 +11,12 @@ import signal
 import sys
 import threading
 
-from asum_lib.errors import InputError, choose
+from asum_lib.errors import InputError, choose, shown
 
 FORMATS = ("md", "json")
 MINI_HELP = "the models of scale mini know the few hundred words of the generated talks and no others: --scale paper takes real ones"
+LINE = 2_000  # letters of a message: an argument of thousands is shown in part
+DIGITS = 9  # of a whole number on the command line: what every option counts is far below
 EVIDENCE = ("what", "expect", "difference", "lo", "hi", "p_holm", "detectable", "outcome", "decides")
 
 
@@ -353,11 +355,9 @@ def _pretrain(options) -> None:
     choose("model", options.name, [*(f"whisper-{size}" for size in SIZES), *(f"{model}-mini" for model in RUNGS)])
     steps = None
     if options.steps is not None:
-        if not options.steps.isdecimal() or int(options.steps) < 1:
-            raise InputError(f"--steps {options.steps!r} is not a whole number of 1 or more")
+        steps = _whole_number("--steps", options.steps, 1)
         if not options.out:
             raise InputError("--steps makes a weaker checkpoint than the shipped one: say with --out where it is to lie")
-        steps = int(options.steps)
 
     out = Path(options.out) if options.out else None
     if options.name.startswith("whisper-"):
@@ -525,8 +525,10 @@ def _markdown(rows: list[dict], columns: tuple[str, ...]) -> str:
 def _whole_number(what: str, text: str | None, least: int) -> int | None:
     if text is None:
         return None
+    if text.isdecimal() and len(text) > DIGITS:
+        raise InputError(f"{what} {shown(text)} has more than {DIGITS} digits")
     if not text.isdecimal() or int(text) < least:
-        raise InputError(f"{what} {text!r} is not a whole number of {least} or more")
+        raise InputError(f"{what} {shown(text)} is not a whole number of {least} or more")
     return int(text)
 
 
@@ -555,5 +557,6 @@ def _say(line: str) -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    _say(f"asum: {' '.join(message.split())}")
+    line = " ".join(message.split())
+    _say(f"asum: {line if len(line) <= LINE else f'{line[: LINE // 2]} ... {line[-LINE // 2 :]}'}")
     return status

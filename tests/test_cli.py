@@ -226,6 +226,33 @@ def test_a_failure_of_the_notebook_names_the_error_and_the_executed_notebook(not
     assert output.is_file()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON (Expecting property name"),
+        ("[]", "no Jupyter notebook of format 4: save it anew in Jupyter"),
+        ('{"nbformat": 3}', "no Jupyter notebook of format 4"),
+        ('{"nbformat": 4}', "no whole notebook: "),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [1]}', "no whole notebook: "),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}', "kernel None is not installed here: choose from "),
+        ("[" * 100_000, "more than 64 objects and lists in each other"),
+    ],
+)
+def test_what_is_no_notebook_is_refused_before_it_is_run(tmp_path, capsys, content, message):
+    path = tmp_path / "broken.ipynb"
+    path.write_text(content)
+    assert message in refused(capsys, "run", path)
+
+
+def test_a_pipe_is_no_notebook(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    assert refused(capsys, "run", tmp_path / "pipe.ipynb").endswith("a device or a pipe, where a file should be")
+
+
+def test_a_number_of_thousands_of_digits_is_one_line(capsys):
+    assert refused(capsys, "verify", "--cells", "9" * 5_000).endswith("has more than 9 digits")
+
+
 def test_an_interrupt_ends_with_one_line_and_130(notebook, tmp_path):
     started = tmp_path / "started"
     source = notebook(f"import time\nopen({str(started)!r}, 'w').close()\ntime.sleep(60)")

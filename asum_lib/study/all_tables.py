@@ -65,7 +65,9 @@ def rows(name: str, scale: str | None = None, results: Path = RESULTS) -> list[d
     own = own_tables(results, scale or "mini")
     if scale is None and name not in [*names(), *own] and name in own_tables(results, "paper"):
         raise InputError(f"table {shown(name)} has records at scale paper alone: add --scale paper")
-    choose("table", name, [*names(scale or "mini"), *own])
+    if name not in (known := [*names(scale or "mini"), *own]):
+        elsewhere = "; of a run with a results_dir of its own, say --results DIR"
+        raise InputError(f"unknown table {shown(name)}: choose from {', '.join(known)}{elsewhere}")
     return _module(name, scale)[1](results)
 
 

@@ -2,12 +2,13 @@
 
 import ast
 import json
+import os
 import re
 import sys
 from pathlib import Path
 
-from asum_lib import files
-from asum_lib.errors import InputError, choose
+from asum_lib import files, reading
+from asum_lib.errors import InputError, choose, shown
 from asum_lib.paths import NOTEBOOKS, REPOSITORY
 
 
@@ -16,13 +17,32 @@ class NotebookError(Exception):
 
 
 def find(name: str) -> Path:
-    """The notebook of a bare name such as `whisper_quant`, or at a path; `InputError` with the choices where there is none."""
+    """The notebook of a bare name such as `whisper_quant`, or at a path; `InputError` where there is none that can be run."""
     if "/" in name or name.endswith(".ipynb"):
-        if not Path(name).is_file():
-            raise InputError(f"notebook not found: {name}")
+        _check(Path(name))
         return Path(name)
     known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     return NOTEBOOKS / f"{choose('notebook', name, known)}.ipynb"
+
+
+def _check(notebook: Path) -> None:
+    """Refuse a file that is no notebook, or whose kernel is not installed."""
+    import nbformat
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    if not os.path.lexists(notebook):
+        raise InputError(f"notebook not found: {notebook}")
+    content = reading.read_json(notebook)
+    if not isinstance(content, dict) or content.get("nbformat") != 4:
+        raise InputError(f"{notebook}: no Jupyter notebook of format 4: save it anew in Jupyter")
+    try:
+        nbformat.validate(content)
+    except (nbformat.ValidationError, KeyError, TypeError, AttributeError) as error:  # it looks into cells before their kind
+        raise InputError(f"{notebook}: no whole notebook: {str(getattr(error, 'message', error))[:120]}") from None
+    kernel = content["metadata"].get("kernelspec", {}).get("name")
+    known = KernelSpecManager().find_kernel_specs()
+    if kernel not in known:
+        raise InputError(f"{notebook}: kernel {shown(kernel)} is not installed here: choose from {', '.join(sorted(known))}")
 
 
 def resolve(notebook: Path, assignments: list[str]) -> dict:

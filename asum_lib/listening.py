@@ -86,7 +86,7 @@ def judge(segments: Sequence[Segment], bounds) -> Judged:
     notes = []
     if unlike := _unlike(segments, bounds):
         segments = [replace(one, doubt=UNLIKE) if one in unlike else one for one in segments]
-        notes.append(f"{len(unlike)} of {_phrases(len(segments))} do not look like the speech that these models know: no summary is made")
+        notes.append(f"{_of(len(unlike), segments)} not look like the speech that these models know: no summary is made")
         return Judged(tuple(segments), tuple(notes), usable=False)
     for doubt, why in (
         (IMPROBABLE, "its words are too improbable to have been said, as those of noise are"),
@@ -118,7 +118,7 @@ def unknown_text(texts: Sequence[str], words: frozenset[str]) -> str | None:
     strange = sum(_unknown(text, words) > MOST_UNKNOWN_WORDS for text in texts)
     if 2 * strange <= len(texts):
         return None
-    return f"{strange} of {_phrases(len(texts))} hold words that the text model was never taught: no summary is made"
+    return f"{strange} of {_phrases(len(texts))} cannot be read by the text model, which was never taught their words: no summary is made"
 
 
 def taught_words() -> frozenset[str]:
@@ -146,6 +146,10 @@ def _unlike(segments: Sequence[Segment], bounds) -> list[Segment]:
 def _unknown(text: str, words: frozenset[str]) -> float:
     found = _WORD.findall(text.lower())
     return sum(word not in words for word in found) / len(found) if found else 0.0
+
+
+def _of(count: int, segments: Sequence[Segment]) -> str:
+    return f"{count} of {_phrases(len(segments))} {'does' if count == 1 else 'do'}"
 
 
 def _phrases(count: int) -> str:

@@ -88,10 +88,10 @@ def test_a_failing_cell_becomes_a_record_and_the_rest_goes_on(manifest, tmp_path
 
     load = loading.load
 
-    def fails_on_int4(where, precision, scale):
+    def fails_on_int4(where, precision, scale, language):
         if precision == "int4":
             raise MemoryError("no room for this")
-        return load(where, precision, scale)
+        return load(where, precision, scale, language)
 
     monkeypatch.setattr(loading, "load", fails_on_int4)
     both = cells(manifest, precision="int4") + cells(manifest, precision="fp32")

@@ -151,7 +151,7 @@ def test_most_talks_of_the_dev_split_are_believed(cascade):
 def test_a_text_of_unknown_words_is_told_from_a_talk():
     words = taught_words()
     assert unknown_text(list(SAID), words) is None
-    assert unknown_text(ORDINARY.split(". "), words).startswith("4 of 4 phrases hold words that the text model was never taught")
+    assert unknown_text(ORDINARY.split(". "), words).startswith("4 of 4 phrases cannot be read by the text model")
 
 
 def test_help_says_what_the_mini_models_know(capsys):

@@ -112,7 +112,7 @@ def test_the_spelling_map_is_whispers_own():
 
 
 def test_unknown_normalizer_is_refused_with_the_choices():
-    with pytest.raises(InputError, match="unknown normalizer 'whisper': choose from whisper-en, whisper-basic, none"):
+    with pytest.raises(InputError, match="unknown normalizer 'whisper': choose from whisper-en, whisper-basic, unicode, none"):
         wer.normalizer("whisper")
 
 

@@ -14,10 +14,13 @@ Normalisers: `whisper-en` is OpenAI's English one (transformers' EnglishTextNorm
 `english_spelling.json`, MIT licence, copyright OpenAI 2022): lower case, no punctuation or fillers, British to American
 spelling, numbers as digits. It joins digits spoken one by one into one number ("three seven two" -> "372", one word), so
 for strings of digits it would score whole strings: use `whisper-basic` there, which only lowers case and drops
-punctuation. `none` compares the words as they are.
+punctuation. `unicode` is for other languages than English: it lowers case and drops punctuation too, and keeps the combining marks
+that Whisper's drop, without which words of Hindi or Thai become one another. `none` compares the words as they are.
 """
 
 import json
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -26,8 +29,10 @@ from pathlib import Path
 
 from asum_lib.errors import InputError, choose
 
-NORMALIZERS = ("whisper-en", "whisper-basic", "none")
+NORMALIZERS = ("whisper-en", "whisper-basic", "unicode", "none")
 DEFAULT_NORMALIZER = "whisper-en"
+MOST_MARKS = 0.02  # of the letters that a normaliser may drop
+_APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,43 @@ class ErrorCounts:
         return self.substitutions + self.insertions + self.deletions
 
 
+def check_normalizer(name: str, texts: Iterable[str]) -> None:
+    """Refuse a normaliser that would hide errors in these texts; `InputError` says which would not.
+
+    The English one is for English: of another script it leaves out what tells words apart (the breve of "й", the dots of "ё"). Both of
+    Whisper's drop combining marks, which are vowels in Hindi, Tamil or Thai.
+    """
+    text = unicodedata.normalize("NFC", "".join(texts))
+    letters = [one for one in text if one.isalpha()]
+    latin = sum(unicodedata.name(one, "").startswith("LATIN") for one in letters)
+    if name == "whisper-en" and 2 * latin < len(letters):
+        share = f"{100 * latin / len(letters):.0f} % of the letters are Latin"
+        raise InputError(f"normalizer {name!r} is for English, and {share}: choose unicode, or give the language")
+    marks = sum(unicodedata.category(one).startswith("M") for one in text)
+    if name in ("whisper-en", "whisper-basic") and marks > MOST_MARKS * (len(letters) + marks):
+        share = f"{100 * marks / (len(letters) + marks):.0f} % of this text"
+        raise InputError(f"normalizer {name!r} drops the marks over and beside letters, {share}: choose unicode")
+
+
+def normalizer_for(language: str) -> str:
+    """The usual normaliser of a language: OpenAI's for English, and for any other the one that keeps all its letters."""
+    return "whisper-en" if language == "en" else "unicode"
+
+
+def _letters(text: str) -> str:
+    """Lower case, letters with their marks and digits; everything else is a space, an apostrophe within a word nothing."""
+    plain = _APOSTROPHE.sub("", unicodedata.normalize("NFKC", text).lower())
+    return " ".join("".join(one if unicodedata.category(one)[0] in "LMN" else " " for one in plain).split())
+
+
 @cache
 def normalizer(name: str = DEFAULT_NORMALIZER) -> Callable[[str], str]:
     """The function from raw to normalised text; it remembers texts, since references recur in every epoch and seed."""
     choose("normalizer", name, NORMALIZERS)
     if name == "none":
         return str.strip
+    if name == "unicode":
+        return lru_cache(maxsize=100_000)(_letters)
     from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
     if name == "whisper-basic":
@@ -84,7 +120,8 @@ def wer_pct(counts: Iterable[ErrorCounts]) -> float | None:
 def signature(normalizer: str = DEFAULT_NORMALIZER) -> str:
     """How a WER was computed, e.g. `wer|norm:whisper-en.transformers-5.23.0|pool:corpus|scorer:jiwer-4.0.0`."""
     choose("normalizer", normalizer, NORMALIZERS)
-    source = "" if normalizer == "none" else f".transformers-{version('transformers')}"
+    ours = {"none": "", "unicode": f".unicodedata-{unicodedata.unidata_version}"}
+    source = ours.get(normalizer, f".transformers-{version('transformers')}")
     return f"wer|norm:{normalizer}{source}|pool:corpus|scorer:jiwer-{version('jiwer')}"
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 from asum_lib import files, reading
 from asum_lib.errors import InputError
-from asum_lib.models import checkpoint
+from asum_lib.models import checkpoint, loading
 from asum_lib.models.loading import Speech, folder_of
-from asum_lib.models.loading import load as load_speech
 from asum_lib.models.summarize import Summarizer
 from asum_lib.models.summarize import load as load_summarizer
 from asum_lib.paths import CHECKPOINTS
@@ -88,6 +87,12 @@ def read(folder: Path) -> Note:
     if config.get("megatron_config"):  # PEFT then imports the module that the configuration names
         raise InputError(f"adapter {folder}: {CONFIG} has a megatron_config, whose code would be run: save the adapter without it")
     return _note(folder) if (folder / NOTE).is_file() else _foreign(folder, config)
+
+
+def checksum(where: str, base_sha256: str) -> str:
+    """One SHA-256 over an adapter and the checkpoint under it, whose own is given."""
+    own = [file_sha256(Path(where).expanduser() / name) for name in (CONFIG, WEIGHTS)]
+    return hashlib.sha256(" ".join([base_sha256, *own]).encode()).hexdigest()
 
 
 def unchecked(where: str) -> str | None:
@@ -189,7 +194,7 @@ def fix_divisors(model) -> None:
 
 def speech(where: str, precision: str, scale: str = "paper", language: str | None = None) -> Speech:
     """A Whisper: a checkpoint (folder or Hub name), or the folder of an adapter with the checkpoint that it names."""
-    loaded = load_speech(base_of(where), precision, scale, language)
+    loaded = loading.load(base_of(where), precision, scale, language)
     if not is_adapter(where):
         return loaded
     return Speech(put_on(loaded.model, Path(where)), loaded.tokenizer, loaded.extractor, loaded.generate)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
+from asum_lib.measure.wer import NORMALIZERS
 from asum_lib.study.records import as_cell
 
 SCALES = ("mini", "paper")
@@ -52,6 +53,8 @@ class Cell:
     split: str
     seed: int
     own: str | None = None  # digest of corpus and model where one of them is a user's own
+    language: str | None = None  # told to Whisper, where it is not English
+    normalizer: str | None = None  # of the WER, where one was asked for
 
     @property
     def name(self) -> str:
@@ -63,8 +66,9 @@ class Cell:
         rate = f"-rate{self.rate.replace('/', 'over')}" if self.rate not in (None, PAPER_RATE) else ""
         epochs = f"-e{self.epochs}" if self.epochs not in (None, EPOCHS) else ""
         own = f"-{self.own}" if self.own else ""
+        asked = "".join(f"-{value}" for value in (self.language, self.normalizer) if value)
         model = Path(self.model).name  # a user's own stands as it was given
-        return f"{model}-{self.size}-{self.precision}-{self.method}{rank}{rate}{epochs}{own}-s{self.seed}"
+        return f"{model}-{self.size}-{self.precision}-{self.method}{rank}{rate}{epochs}{asked}{own}-s{self.seed}"
 
     def path(self, results: Path) -> Path:
         """`results/<scale>/<table>/<name>.json`."""
@@ -89,6 +93,8 @@ def make_cell(
     split: str = "test",
     format_check: bool = False,
     forgetting: bool = False,
+    language: str = "",
+    normalizer: str = "",
 ) -> Cell:
     """Validate and resolve one cell; raises `InputError` with the choices. What trains nothing has neither rank, rate nor seed.
 
@@ -101,6 +107,8 @@ def make_cell(
     choose("precision", precision, PRECISIONS)
     choose("method", method, METHODS)
     choose("rate", rate, RATES)
+    if normalizer:
+        choose("normalizer", normalizer, NORMALIZERS)
     check_pair(precision, method)
     if forgetting and corpus not in SOURCE_OF:
         raise InputError(f"corpus {corpus!r}: what is forgotten is known for {', '.join(SOURCE_OF)} alone, whose source is generated")
@@ -123,6 +131,8 @@ def make_cell(
         corpus=corpus,
         split=split,
         seed=seed if trained else 0,
+        language=None if language in ("", "en") else language,
+        normalizer=normalizer or None,
     )
 
 

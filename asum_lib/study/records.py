@@ -270,7 +270,7 @@ def misplaced(path: Path, record: Record, results, *kinds: type) -> str | None:
     """Why a record cannot be what its path says; None where it can. Nothing is asked of tables whose cells have no class."""
     if not kinds:
         return None
-    fitting = [kind for kind in kinds if set(record.cell) - {"own"} == {field.name for field in fields(kind)} - {"own"}]
+    fitting = [kind for kind in kinds if set(record.cell) - set(ASKED) == {field.name for field in fields(kind)} - set(ASKED)]
     if not fitting:
         return f"its cell has the keys {', '.join(record.cell) or 'none'}, which are not those of this table"
     try:
@@ -309,9 +309,15 @@ def say_left_out(path: Path, reason: str) -> None:
     print(f"{path}: left out: {reason}", file=sys.stderr, flush=True)
 
 
+ASKED = ("own", "language", "normalizer")  # fields of a cell that are in its record only where they have a value
+
+
 def as_cell(cell) -> dict:
-    """The fields of a cell as its record has them; `own` only where the corpus or the model is a user's own."""
-    return {key: value for key, value in asdict(cell).items() if key != "own" or value is not None}
+    """The fields of a cell as its record has them; `own` only where the corpus or the model is a user's own.
+
+    Likewise `language` and `normalizer`, only where they were asked for.
+    """
+    return {key: value for key, value in asdict(cell).items() if key not in ASKED or value is not None}
 
 
 def own_digest(data: dict, checkpoint: str | None, **more) -> str:

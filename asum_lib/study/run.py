@@ -43,6 +43,13 @@ def normalizer_of(corpus: str) -> str:
     return "whisper-basic" if corpus in GENERATED else "whisper-en"
 
 
+def normalizer_for(cell: Cell) -> str:
+    """What was asked for, else the usual one of the language, else the corpus's."""
+    if cell.normalizer or not cell.language:
+        return cell.normalizer or normalizer_of(cell.corpus)
+    return wer.normalizer_for(cell.language)
+
+
 @dataclass
 class _Row:
     """What the cells of one row share: a checkpoint and a corpus, each loaded when first asked for."""
@@ -52,12 +59,20 @@ class _Row:
     corpus_name: str
     model: str | None  # given instead of the size's own checkpoint
     progress: Callable[[str], None]
+    language: str | None = None
+
+    @cached_property
+    def base(self) -> str:
+        """The checkpoint itself, or the one under an adapter."""
+        from asum_lib.models import adapted
+
+        return adapted.base_of(self.where)
 
     @cached_property
     def parts(self):
         from asum_lib.models.loading import load_parts
 
-        return load_parts(self.where)
+        return load_parts(self.base, self.language)
 
     @cached_property
     def config(self):
@@ -66,27 +81,36 @@ class _Row:
         from asum_lib.models import checkpoint
         from asum_lib.models.loading import folder_of
 
-        checkpoint.check(folder_of(self.where))
-        return WhisperConfig.from_pretrained(folder_of(self.where), local_files_only=True)
+        checkpoint.check(folder_of(self.base))
+        return WhisperConfig.from_pretrained(folder_of(self.base), local_files_only=True)
 
     @cached_property
     def checksum(self) -> str:
+        from asum_lib.models import adapted
         from asum_lib.models.loading import checksum
 
-        return checksum(self.where, everything=self.scale == "paper" or self.model is not None)
+        found = checksum(self.base, everything=self.scale == "paper" or self.model is not None)
+        return adapted.checksum(self.where, found) if adapted.is_adapter(self.where) else found
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        from asum_lib.models import checkpoint
+        from asum_lib.models.loading import folder_of
+
+        return checkpoint.languages(folder_of(self.base))
 
     @cached_property
     def note(self) -> str | None:
         from asum_lib.models.loading import note
 
-        return note(self.where)
+        return note(self.base)
 
     @cached_property
     def revision(self) -> str | None:
         from asum_lib import hub
         from asum_lib.models.loading import folder_of
 
-        return hub.revision(folder_of(self.where))
+        return hub.revision(folder_of(self.base))
 
     @cached_property
     def _corpora(self) -> dict:
@@ -112,7 +136,7 @@ class _Row:
     @cached_property
     def source(self) -> "_Row":
         """The same model with the corpus that it was pre-trained on."""
-        return _Row(self.where, self.scale, SOURCE_OF[self.corpus_name], self.model, self.progress)
+        return _Row(self.where, self.scale, SOURCE_OF[self.corpus_name], self.model, self.progress, self.language)
 
     def features(self, split: str):
         """Log-mel features of a split, `corpora.features.Features`."""
@@ -137,13 +161,16 @@ def run_cells(
     work = []
     for cell in cells:
         where = source(cell.scale, cell.size, model)
-        row = rows.setdefault((where, cell.corpus), _Row(where, cell.scale, cell.corpus, model, progress))
+        row = rows.setdefault((where, cell.corpus), _Row(where, cell.scale, cell.corpus, model, progress, cell.language))
         config, fingerprint = _resolve(cell, row)
         cell = replace(cell, own=_own(cell, row))
         work.append((cell, row, config, fingerprint, records.fresh(cell.path(results), fingerprint)))
     for cell, row, config, _, found in work:
         if not found and cell.corpus not in GENERATED:
             _check_words(cell, row, config["normalizer"])
+    for row in {id(row): row for cell, row, _, _, found in work if not found}.values():
+        if row.corpus_name not in NAMES and not row.language and len(row.languages) > 1:
+            progress(f"{row.corpus_name} is heard as English: write -p language=CODE for another of {len(row.languages)} languages")
     too_big = _too_big([(cell, row) for cell, row, _, _, found in work if not found], progress)
 
     def task(cell, row, config, fingerprint, found) -> Task:
@@ -155,12 +182,13 @@ def run_cells(
 
 
 def _own(cell: Cell, row: _Row) -> str | None:
-    """The digest of a user's own corpus or model, by content; None where both are the study's."""
-    if cell.corpus in NAMES and not row.model:
+    """The digest of a user's own corpus or model, by content; None where both are the study's and nothing else was asked for."""
+    if cell.corpus in NAMES and not (row.model or cell.language or cell.normalizer):
         return None
     splits = (cell.split,) if cell.method == "none" else ("train", "dev", cell.split)
     data = {split: _corpus_fingerprint(split, row) for split in splits}
-    return records.own_digest(data, row.checksum if row.model else None)
+    asked = {name: value for name in ("language", "normalizer") if (value := getattr(cell, name))}
+    return records.own_digest(data, row.checksum if row.model else None, **asked)
 
 
 def fingerprint_of(cell: Cell, signature: str | None = None) -> str:
@@ -197,6 +225,10 @@ def execution_of(cell: Cell):
 
 def _check_words(cell: Cell, row: _Row, normalizer: str) -> None:
     """Refuse a corpus of which nothing is left to be heard, before anything is measured on it."""
+    try:
+        wer.check_normalizer(normalizer, row.corpus(cell.split).texts)
+    except InputError as error:
+        raise InputError(f"corpus {cell.corpus}: {error}") from None
     words_of = wer.normalizer(normalizer)
     for split in (cell.split,) if cell.method == "none" else (cell.split, "dev"):
         texts = row.corpus(split).texts
@@ -226,8 +258,10 @@ def _resolve(cell: Cell, row: _Row, signature: str | None = None) -> tuple[dict,
         "training": asdict(training) if training else None,
         "seed": cell.seed,
         "decoding": {"strategy": "greedy", "batch_size": evaluation_batch(cell.scale, cell.size)},
-        "normalizer": normalizer_of(cell.corpus),
+        "normalizer": normalizer_for(cell),
     }
+    if cell.language:
+        config["language"] = cell.language
     if cell.corpus not in GENERATED:
         config["decoding"]["long_form"] = LONG_FORM
     if row.from_first_sound:
@@ -243,7 +277,7 @@ def _resolve(cell: Cell, row: _Row, signature: str | None = None) -> tuple[dict,
     if source := source_of(cell):
         config["source"] = source
         data["source dev"] = generated_fingerprint(source, "dev")
-    signature = signature or wer.signature(normalizer_of(cell.corpus))
+    signature = signature or wer.signature(normalizer_for(cell))
     return config, records.fingerprint(config, data, row.checksum, signature)
 
 
@@ -352,6 +386,7 @@ def _command(cell: Cell, model: str | None) -> str:
         given |= {"rates": f'["{cell.rate}"]', "seeds": f"[{cell.seed}]", "epochs": cell.epochs}
     if cell.scale != "mini":
         given["scale"] = cell.scale
+    given |= {name: value for name in ("language", "normalizer") if (value := getattr(cell, name))}
     if model:
         given["model"] = model
     started = f"accelerate launch --multi_gpu --num_processes {processes.world()} -m asum_lib measure" if processes.world() > 1 else "asum run"
@@ -365,14 +400,14 @@ def _command(cell: Cell, model: str | None) -> str:
 def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     """Load, quantise, adapt, train, evaluate."""
     from asum_lib.measure.memory import parameter_counts
-    from asum_lib.models.loading import load
+    from asum_lib.models import adapted
     from asum_lib.training.adapters import kept_rank_mean
 
     clock = time.perf_counter
     corpus, features = row.corpus(cell.split), row.features(cell.split)
     start, speech, failure = clock(), None, None
     try:
-        speech = load(row.where, cell.precision, cell.scale)
+        speech = adapted.speech(row.where, cell.precision, cell.scale, cell.language)
     except Exception as error:  # too little memory in one process must not leave the others waiting for it
         failure = error
     processes.raise_together(failure)
@@ -394,11 +429,11 @@ def _run(cell: Cell, row: _Row, resume, progress) -> tuple[dict, list[dict]]:
     ]
     test = [
         row | {"duration_s": round(utterance.duration_s, 4)}
-        for row, utterance in zip(speech_scores.count_test(heard, normalizer_of(cell.corpus)), corpus.utterances, strict=True)
+        for row, utterance in zip(speech_scores.count_test(heard, normalizer_for(cell)), corpus.utterances, strict=True)
     ]
     total, trainable = parameter_counts(model)
     return {
-        "metrics": speech_scores.metrics(cell.as_dict(), test, normalizer_of(cell.corpus)),
+        "metrics": speech_scores.metrics(cell.as_dict(), test, normalizer_for(cell)),
         "memory_bytes": weights_of(cell.precision, model, speech.model),
         "params": {"total": total, "trainable": trainable, "kept_rank_mean": kept_rank_mean(model)},
         "time_s": {"load": round(load_s, 3), "train": train_s and round(train_s, 3), "evaluate": round(evaluate_s, 3)},
@@ -472,7 +507,7 @@ def _train(cell: Cell, row: _Row, speech, resume, progress) -> tuple[object, lis
                 for utterance, hypothesis in zip(corpus.utterances, hypotheses, strict=True)
             ]
             texts = {utterance.id: utterance.text for utterance in corpus.utterances}
-            rows = speech_scores.count_epochs(rows, texts, normalizer_of(cell.corpus))
+            rows = speech_scores.count_epochs(rows, texts, normalizer_for(cell))
             kept["samples"] += rows
             totals |= speech_scores.totals(name, rows)
         evaluate_s += time.perf_counter() - start

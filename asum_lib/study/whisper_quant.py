@@ -36,14 +36,19 @@ def run(
     corpus: str = "",
     model: str = "",
     results_dir: str = "",
+    language: str = "",
+    normalizer: str = "",
     *,
     notebook: str | None = NOTEBOOK,
 ) -> Row:
     """Measure (or read, where fresh) every cell of the row and return it; progress goes to stderr.
 
-    `corpus` is the scale's own by default (howto, or LibriSpeech); `model` replaces the size's own checkpoint and names the
-    records; `results_dir` defaults to the study's own folder. `notebook` is the one that asks, None without one.
+    `corpus` is the scale's own by default (howto, or LibriSpeech); `model`, a checkpoint or an adapter, replaces the size's own
+    checkpoint and names the records; `results_dir` defaults to the study's own folder. `language` is what a multilingual Whisper
+    is told to write, English by default; `normalizer` is that of the WER, by default the language's or the corpus's.
+    `notebook` is the one that asks, None without one.
     """
+    from asum_lib.models import adapted
     from asum_lib.models.loading import note, source
     from asum_lib.study.run import run_cells
 
@@ -51,10 +56,16 @@ def run(
     if model and (name := Path(own).name) in ("", "whisper"):
         raise InputError(f"model {model!r}: its name {name!r} would be taken for the study's own in the records: rename the folder")
     if model:
-        size = _size_of(model, size, scale)
+        size = _size_of(adapted.base_of(model), size, scale)
     fixed = {"rates": rates, "seeds": seeds, "scale": scale, "corpus": corpus, "epochs": epochs, "model": own}
+    fixed |= {"language": language, "normalizer": normalizer}
+    where = source(scale, size, model or None)
+    if adapted.is_adapter(where) and set(methods) != {"none"}:
+        raise InputError(f"methods {', '.join(methods)}: {model} is an adapter, which is measured as it is: choose none")
+    if line := adapted.unchecked(where):
+        print(line, file=sys.stderr)
     cells = make_row(size, precisions, methods, **fixed)
-    if note(source(scale, size, model or None)):  # random weights, and be it under the name of a published checkpoint
+    if note(adapted.base_of(where)):  # random weights, and be it under the name of a published checkpoint
         cells = make_row(size, precisions, methods, **fixed, format_check=True)
     results = Path(results_dir) if results_dir else RESULTS
     measured = run_cells(cells, model=model or None, results=results, notebook=notebook)

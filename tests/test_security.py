@@ -25,6 +25,7 @@ from asum_lib.errors import InputError
 from asum_lib.models import checkpoint
 from asum_lib.paths import CHECKPOINTS, REPOSITORY, RESULTS
 from asum_lib.study import (
+    all_tables,
     corpora_table,
     e2e_summarization,
     learning_rates,
@@ -33,7 +34,7 @@ from asum_lib.study import (
     records,
     rescoring,
     talk_cells,
-    verify,
+    verified,
     whisper_quant,
 )
 from asum_lib.teaching import rouge as teaching_rouge
@@ -377,12 +378,13 @@ def results(tmp_path_factory) -> Path:
     for note in (CHECKPOINTS / "adapters").glob("*/asum_adapter.json"):
         (results / "adapters" / note.parent.name).mkdir(parents=True)
         (results / "adapters" / note.parent.name / note.name).write_text(json.dumps(evil(json.loads(note.read_text(encoding="utf-8")))))
-    machine = dict.fromkeys(verify.MACHINE, EVIL) | {"packages": {EVIL: EVIL}}
-    cell = verify.Remeasured("whisper_wer", EVIL, "drifted", EVIL, EVIL, EVIL, 1, 1, 2, 3, 10, EVIL, 3, 2, 1, 3, 5, 5)
-    found = verify.Verification(
-        verify.SCHEMA, EVIL, ["whisper_wer"], 1, EVIL, EVIL, EVIL, machine, {"whisper_wer": 1}, [verify.Mismatch(EVIL, EVIL)], [EVIL], [cell]
-    )
-    verify.write(found, results)
+    machine = dict.fromkeys(verified.MACHINE, EVIL) | {"packages": {EVIL: EVIL}}
+    cell = verified.Remeasured("whisper_wer", EVIL, "drifted", EVIL, EVIL, EVIL, 1, 1, 2, 3, 10, EVIL, 3, 2, 1, 3, 5, 5)
+    covered = dict.fromkeys((EVIL, *all_tables.kept("mini", results)), verified.Covered(1, EVIL, EVIL))
+    lists = {"mismatches": [verified.Mismatch(EVIL, EVIL)], "notes": [EVIL], "cells": [cell]}
+    said = dict.fromkeys(("command", "started_at", "finished_at"), EVIL)
+    found = verified.Verification(verified.SCHEMA, "mini", ["whisper_wer"], 1, **said, machine=machine, rescored={EVIL: 1}, covered=covered, **lists)
+    verified.write(found, results)
     return results
 
 

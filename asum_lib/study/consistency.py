@@ -46,6 +46,14 @@ def wer_by_size(precision: str = "int8", method: str = "adalora") -> dict[str, f
     return {size: cell["value"] for size, cell in cells.items() if cell and cell["value"] is not None}
 
 
+def zero_shot_by_size() -> dict[str, dict]:
+    """{size: {value, status, source}} of Whisper's multilingual checkpoints on LibriSpeech test-clean, without adaptation, in per cent.
+
+    The paper names its sizes up to large, which is multilingual only, and adapts no English-only checkpoint that the sources at hand tell of.
+    """
+    return {size: papers.value("whisper2022", "librispeech_test_clean", size=size) for size in wer_by_size()}
+
+
 def ladder_steps() -> Check:
     """Is a larger model always better? And if not, how noisy would the figures have to be for the exception to be chance?"""
     wer = wer_by_size()
@@ -321,18 +329,19 @@ def fits_with_overhead(int8: float, int4: float, claimed: dict[str, float], with
 
 def against_zero_shot() -> Check:
     """How far are the paper's adapted WERs from what Whisper does on read English without adaptation?"""
-    wer, published = wer_by_size(), papers.load(PAPER)["whisper"]["librispeech_test_clean_wer_pct"]
-    figures = [
-        (size, f"{value:g} % adapted on How2 (secondary), {published[size]:g} % without adaptation on LibriSpeech ({published['status']})")
-        for size, value in wer.items()
-    ]
+    wer, published = wer_by_size(), zero_shot_by_size()
+    figures = []
+    for size, value in wer.items():
+        without = f"{published[size]['value']:.1f} % without adaptation on LibriSpeech ({published[size]['status']})"
+        figures.append((size, f"{value:g} % adapted on How2 (secondary), {without}"))
     cell = papers.value("summarisation", "how2", system="Conformer", metric="wer")
     conformer = cell["value"]
     figures.append(("a Conformer trained from scratch on How2", f"{conformer:g} % ({cell['status']})"))
-    factors = [value / published[size] for size, value in wer.items()]
+    factors = [value / published[size]["value"] for size, value in wer.items()]
     figures.append(("the paper's over the published", f"{min(factors):.1f} to {max(factors):.1f} times"))
     why = (
-        "the published figures are of another, easier corpus; the Conformer's is of the same one, but of another scoring as far as is known here. "
+        "the published figures are of the multilingual checkpoints on another, easier corpus, and come from their model cards, the one of large from "
+        "a summary of Whisper's paper; the Conformer's is of the same one, but of another scoring as far as is known here. "
         "Scoring without a normaliser would add to every figure of the paper, and whether it had one is not in the sources at hand"
     )
     verdict = "cannot be told" if min(factors) > 1 else "does not fit"  # another corpus may cost more errors, hardly fewer

@@ -55,7 +55,7 @@ def _changes_since(path: str, commit: str) -> tuple[str, ...]:
     for (file, name), known in _reached(path, _Today).items():
         if then.get(file) == now[file]:
             continue
-        before = _definitions(then[file], file).get(name) if file in then else None
+        before = _definition(then[file], file, name) if file in then else None
         if before != known and not (before is None and _stands_elsewhere(commit, name, known)):
             changed.append(f"{file.removeprefix(f'{PACKAGE}/')}{f': {name}' if name else ''}")
     return tuple(sorted(changed))
@@ -63,7 +63,8 @@ def _changes_since(path: str, commit: str) -> tuple[str, ...]:
 
 def _stands_elsewhere(commit: str, name: str, known: str) -> bool:
     """Whether a definition that is not in this file yet was another file's: it has moved and says the same."""
-    return any(_definitions(blob, file).get(name) == known for file, blob in _files_at(commit).items() if file.endswith(".py"))
+    named = (blob for file, blob in _files_at(commit).items() if file.endswith(".py") and name.encode() in _content(blob))
+    return any(_definition(blob, "elsewhere.py", name) == known for blob in named)
 
 
 @cache
@@ -158,12 +159,16 @@ def _statements(blob: str) -> dict[str, list[ast.stmt]]:
 
 
 @cache
-def _definitions(blob: str, file: str) -> dict[str, str]:
-    """{name: digest} of a file's definitions; a data file is one."""
+def _definition(blob: str, file: str, name: str) -> str | None:
+    """Digest of one definition of a file, None where it has none of this name; a data file is one definition."""
     if not file.endswith(".py"):
-        return {AT_IMPORT: blob}
-    dumps = {name: "".join(map(ast.dump, statements)) for name, statements in _statements(blob).items()}
-    return {name: hashlib.sha256(dump.encode()).hexdigest() for name, dump in dumps.items()}
+        return blob if name == AT_IMPORT else None
+    statements = _statements(blob).get(name)
+    return statements and hashlib.sha256("".join(map(ast.dump, statements)).encode()).hexdigest()
+
+
+def _names(blob: str, file: str) -> list[str]:
+    return list(_statements(blob)) if file.endswith(".py") else [AT_IMPORT]
 
 
 @cache
@@ -171,19 +176,18 @@ def _reached(path: str, at) -> dict[Part, str]:
     """{part: digest} of everything that a file reaches in the files of `at`, itself included; of the whole package for an empty path."""
     files, found = _files(at), {}
     if not path:
-        return {(file, name): known for file in files for name, known in _definitions(files[file], file).items()}
+        return {(file, name): _definition(files[file], file, name) for file in files for name in _names(files[file], file)}
     waiting = [(path, ALL)]
     seen = set(waiting)
     while waiting:
         file, name = waiting.pop()
         if file not in files or file in BESIDE:
             continue
-        known = _definitions(files[file], file)
-        if name in known:
-            found[file, name] = known[name]
+        if known := _definition(files[file], file, name):
+            found[file, name] = known
         more = {(file, AT_IMPORT), *_data_of(file, at)}
         if name == ALL:
-            more |= {(file, other) for other in known}
+            more |= {(file, other) for other in _names(files[file], file)}
         elif file.endswith(".py"):
             more |= _uses(file, name, at)
         waiting += more - seen

@@ -56,14 +56,14 @@ def _section(name: str, found: list[Entry], planned: set[Path], results: Path, c
     def each(key):
         return html.escape(", ".join(sorted({str(provenance[key] or "none") for provenance in provenances})))
 
-    days = sorted(provenance["finished_at"][:10] for provenance in provenances)
-    versions = {", ".join(f"{name} {version}" for name, version in provenance["packages"].items() if version) for provenance in provenances}
+    days = sorted(provenance["finished_at"][:10] for provenance in provenances if provenance["finished_at"])
+    versions = {", ".join(f"{name} {version}" for name, version in (provenance["packages"] or {}).items() if version) for provenance in provenances}
     beside = len({path for path, _ in found} - planned)
     count = f"{len(found) - beside} of {len(planned)} planned" + (f", {beside} beside the plan" if beside else "")
     lines = {
         "records": f"{count}; {sum(record.status != 'ok' for _, record in found)} not ok",
         "measuring took": f"{sum(map(_minutes, provenances)):.0f} min in all, with {each('threads')} thread a cell",
-        "finished": " to ".join(dict.fromkeys((days[0], days[-1]))),
+        "finished": " to ".join(dict.fromkeys((*days[:1], *days[-1:]))) or "unknown",
         "measuring code": _code(found, results),
         "verified": _verified(name, kind_of(found[0][1]).module, checked),
         "processor": each("cpu"),
@@ -123,4 +123,6 @@ def _links(found: list[Entry], results: Path) -> str:
 
 
 def _minutes(provenance: dict) -> float:
+    if not provenance["started_at"] or not provenance["finished_at"]:
+        return 0.0
     return (datetime.fromisoformat(provenance["finished_at"]) - datetime.fromisoformat(provenance["started_at"])).total_seconds() / 60

@@ -134,8 +134,9 @@ def unseen(verification: Verification | None, results: Path = RESULTS) -> list[s
 
 def changed_since(verification: Verification, results: Path = RESULTS) -> list[str]:
     """The tables of which a record was added, changed or removed since they were verified."""
-    now = {name: records_sha256(name, verification.scale, results) for name in verification.covered}
-    return [name for name, known in verification.covered.items() if known.records_sha256 != now[name]]
+    there = all_tables.kept(verification.scale, results)
+    now = {name: records_sha256(name, verification.scale, results) for name in verification.covered if name in there}
+    return [name for name, known in verification.covered.items() if known.records_sha256 != now.get(name)]
 
 
 def check_covered(results: Path = RESULTS) -> Verification:

@@ -103,7 +103,7 @@ def test_only_generated_corpora_have_a_fingerprint_without_being_made(folder):
             "how3",
             "test",
             "unknown corpus 'how3': choose from howto, howto-source, digits, librispeech, slue-voxpopuli, how2, "
-            "or give the path of a manifest.jsonl or of a folder with Parquet files",
+            "or give the path of a manifest.jsonl, of Parquet files, of an AudioFolder or of what save_to_disk of datasets wrote",
         ),
         ("nowhere/manifest.jsonl", "test", "manifest not found: nowhere/manifest.jsonl"),
         ("how2", "test", "how2 is not on this machine: its authors give it out by a request form; then write a manifest.jsonl"),

@@ -133,7 +133,7 @@ def test_splits_are_told_by_names(tmp_path, names, train, dev, test):
         if name:
             assert load_folder(tmp_path / "set", split).texts == [name]
         else:
-            assert f"no Parquet file is of split '{split}': it has " in refusal(load_folder, tmp_path / "set", split)
+            assert f"no file is of split '{split}': it has " in refusal(load_folder, tmp_path / "set", split)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_faulty_rows_are_listed_at_once_and_nothing_is_left_behind(tmp_path, cac
         [
             "5 faults: test-00000-of-00002.parquet row 2: its audio is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed",
             "test-00000-of-00002.parquet row 3: has no audio bytes",
-            "test-00001-of-00002.parquet row 1: has no audio bytes",
+            f"test-00001-of-00002.parquet row 1: has no audio bytes, and the file that it names, 'd.flac', is not there: {parquet.EMBED}",
             "test-00001-of-00002.parquet row 2: id 'a' is that of test-00000-of-00002.parquet row 1 too",
             "test-00001-of-00002.parquet row 3: has no id",
         ]
@@ -212,7 +212,7 @@ def test_faulty_and_missing_shards_are_listed_before_a_row_is_unpacked(tmp_path,
             "5 faults: test-00004-of-00005.parquet is missing: fetch or copy it too",
             "test-00000-of-00005.parquet is no whole Parquet file: fetch or copy it anew",
             "test-00001-of-00005.parquet has no audio column (a struct with bytes): it has file, text",
-            "test-00002-of-00005.parquet has no text column (text, normalized_text, raw_text, transcription, sentence): it has audio, label",
+            f"test-00002-of-00005.parquet has no text column ({', '.join(parquet.TEXTS)}): it has audio, label",
             "test-00003-of-00005.parquet is no whole Parquet file: fetch or copy it anew",
         ]
     )

@@ -2,7 +2,7 @@
 
 `howto` and `digits` are made on demand under the cache folder. `librispeech` and `slue-voxpopuli` are fetched from the
 Hugging Face Hub by `asum fetch` and read from its cache, `how2` is a manifest that `$ASUM_HOW2` names, and the path of a
-manifest or of a folder with Parquet files is a corpus as it is. `manifest` reads manifests and says what a line holds,
+manifest or of what `datasets` keeps is a corpus as it is. `manifest` reads manifests and says what a line holds,
 `parquet` unpacks Parquet into one, and `audio` reads the files.
 """
 
@@ -44,7 +44,8 @@ NAMES = (*GENERATED, *HUB, "how2")
 
 
 def load_corpus(name: str, split: str, progress: Callable[[str], None] = lambda line: None) -> Corpus:
-    """Load a split of a corpus by its name, one of `NAMES`, or by the path of a manifest or of a folder with Parquet files.
+    """Load a split of a corpus by its name, one of `NAMES`, or or by the path of a manifest or of a data set as
+    `datasets` keeps it: Parquet files, an AudioFolder, what `save_to_disk` wrote.
 
     Generated audio is made on first use (a few seconds for the target domain of `howto`) and cached, and so is what Parquet
     is unpacked to. Nothing is downloaded. A manifest without a `split` field is all test, and so is Parquet whose file names
@@ -71,10 +72,11 @@ def load_corpus(name: str, split: str, progress: Callable[[str], None] = lambda 
     if name == "how2":
         return _load_path(_how2(), split, progress, name)
     path = Path(name)
-    if path.suffix == ".jsonl" or path.is_dir():
+    if path.suffix in (".jsonl", ".parquet", ".csv") or path.is_dir():
         return _load_path(path, split, progress)
     raise InputError(
-        f"unknown corpus {name!r}: choose from {', '.join(NAMES)}, or give the path of a manifest.jsonl or of a folder with Parquet files"
+        f"unknown corpus {name!r}: choose from {', '.join(NAMES)}, or give the path of a manifest.jsonl, of Parquet files, of an "
+        "AudioFolder or of what save_to_disk of datasets wrote"
     )
 
 
@@ -111,14 +113,12 @@ def dataset_revision(name: str) -> str | None:
 
 
 def _load_path(path: Path, split: str, progress: Callable[[str], None], name: str | None = None) -> Corpus:
-    """A manifest, its folder, or a folder with Parquet files."""
-    from asum_lib.corpora import parquet
+    """A manifest, its folder, or a data set as `datasets` keeps it."""
+    from asum_lib.corpora import parquet, shards
 
-    if path.is_dir():
-        if not (path / "manifest.jsonl").exists() and parquet.found(path):
-            return parquet.load_folder(path, split, progress, name)
-        path = path / "manifest.jsonl"
-    return read_manifest(path, split, progress, name)
+    if not (path / "manifest.jsonl").exists() and shards.find(path):
+        return parquet.load_folder(path, split, progress, name)
+    return read_manifest(path / "manifest.jsonl" if path.is_dir() else path, split, progress, name)
 
 
 def _how2() -> Path:

@@ -13,7 +13,6 @@ folder by the corpus's fingerprint, so it is done once.
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -30,7 +29,7 @@ import numpy as np
 from asum_lib.corpora.audio import AudioError, duration_s
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.errors import InputError
-from asum_lib.paths import cache
+from asum_lib.paths import cache, readable
 
 SPLITS = ("train", "dev", "test")
 WHAT = "a JSON-lines file with id, audio and text on each line"
@@ -38,6 +37,9 @@ FAULTS_SHOWN = 20
 CONTENT = "content.sha256"  # of a cached corpus: what it was when it was written
 _DURATION_TOLERANCE_S = 0.1
 _LONGEST_ID = 200  # characters
+LONGEST_LINE_BYTES = 1_000_000  # an hour of speech is some 60,000 letters
+LARGEST_BYTES = 500_000_000
+_LARGEST_NUMBER = 10**18  # beyond it no id and no duration
 _LEFT_S = 86_400  # no corpus takes a day to make
 _DECODED = 2  # raise it when the checks of `audio` find more: every corpus is decoded anew
 
@@ -290,18 +292,11 @@ def read_lines(path: Path, what: str, read: Callable) -> tuple[list, list[tuple[
 
     `read(number, raw)` gives the id if there is one, the line if it has no faults, and its faults. `what` says what the file should be.
     """
-    if path.is_dir():
-        raise InputError(f"manifest is a folder: {path} ({what} is needed)")
-    if not path.is_file():
-        raise InputError(f"manifest not found: {path} ({what})")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"manifest cannot be read: {path} ({error.strerror})") from None
-    if b"\0" in data[:4096]:
-        raise InputError(f"manifest is no text file: {path} ({what}, in UTF-8, is needed)")
     lines, faults, seen = [], [], {}
-    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):  # not splitlines: U+2028 may stand in a text
+    for number, raw in enumerate(lines_of(path, what), start=1):
+        if len(raw) > LONGEST_LINE_BYTES:
+            faults.append((number, f"has {len(raw) / 1e6:.1f} MB in one line: at most {LONGEST_LINE_BYTES / 1e6:g} MB are read"))
+            continue
         if not raw.strip():
             continue
         identity, line, found = read(number, raw)
@@ -318,6 +313,26 @@ def read_lines(path: Path, what: str, read: Callable) -> tuple[list, list[tuple[
     return lines, faults
 
 
+def lines_of(path: Path, what: str) -> list[bytes]:
+    """The lines of a manifest, as bytes. Raises `InputError` for what is no text file, or too large for one."""
+    name = readable(path)
+    if path.is_dir():
+        raise InputError(f"manifest is a folder: {name} ({what} is needed)")
+    if not path.exists():
+        raise InputError(f"manifest not found: {name} ({what})")
+    if not path.is_file():
+        raise InputError(f"manifest is no regular file: {name} ({what} is needed)")
+    try:
+        if (size := path.stat().st_size) > LARGEST_BYTES:
+            raise InputError(f"manifest has {size / 1e9:.1f} GB: {name} (at most {LARGEST_BYTES / 1e9:g} GB of {what} are read)")
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"manifest cannot be read: {name} ({error.strerror})") from None
+    if b"\0" in data[:4096]:
+        raise InputError(f"manifest is no text file: {name} ({what}, in UTF-8, is needed)")
+    return data.removeprefix(b"\xef\xbb\xbf").split(b"\n")  # not splitlines: U+2028 may stand in a text
+
+
 def entry_of(raw: bytes, keys: str) -> tuple[dict | None, str | None, list[str]]:
     """(object, id, faults) of a line; the object is None where there is none, the id where it cannot be used."""
     try:
@@ -329,7 +344,7 @@ def entry_of(raw: bytes, keys: str) -> tuple[dict | None, str | None, list[str]]
     if not isinstance(entry, dict):
         return None, None, [f"is {short(entry)}: a JSON object with {keys} is needed"]
     identity, faults = entry.get("id"), []
-    if isinstance(identity, int | float) and not isinstance(identity, bool) and math.isfinite(identity):
+    if isinstance(identity, int | float) and not isinstance(identity, bool) and abs(identity) < _LARGEST_NUMBER:
         identity = str(identity)
     if "id" in entry and not (filled(identity) and identity.isprintable() and len(identity) <= _LONGEST_ID):
         faults.append(f"id {short(identity)} cannot be used: 1 to {_LONGEST_ID} printable characters or a number are needed")
@@ -340,7 +355,7 @@ def entry_of(raw: bytes, keys: str) -> tuple[dict | None, str | None, list[str]]
 def stated_duration(entry: dict) -> tuple[float | None, list[str]]:
     """(seconds that the line states, faults)."""
     stated_s = entry.get("duration_s")
-    if stated_s is not None and (isinstance(stated_s, bool) or not isinstance(stated_s, int | float) or not 0 <= stated_s < math.inf):
+    if stated_s is not None and (isinstance(stated_s, bool) or not isinstance(stated_s, int | float) or not 0 <= stated_s < _LARGEST_NUMBER):
         return None, [f"duration_s is {short(stated_s)}: seconds are needed"]
     return stated_s, []
 
@@ -400,7 +415,8 @@ def beside(shown: str, root: Path) -> tuple[Path, str | None]:
         if not audio.is_relative_to(root):
             fault = "leaves the manifest's folder: copy the file into it"
         elif not audio.is_file():
-            fault = f"is {'a folder' if audio.is_dir() else 'not there'}: an audio file is needed"
+            what = "a folder" if audio.is_dir() else "no regular file" if audio.exists() else "not there"
+            fault = f"is {what}: an audio file is needed"
         elif not audio.stat().st_size:
             fault = "is empty (0 bytes): copy the file anew"
     except ValueError:
@@ -425,5 +441,8 @@ def encodable(text: str) -> bool:
 
 def short(value: object) -> str:
     """A value in one line of at most 80 characters."""
-    shown = repr(value) if isinstance(value, str) else json.dumps(value)
+    try:
+        shown = repr(value) if isinstance(value, str) else json.dumps(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested thousands of times
+        shown = "a value that is too long to show"
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -1,8 +1,9 @@
-"""Data sets as the Hugging Face Hub keeps them: Parquet shards with the audio files' bytes in a column.
+"""Data sets as the Hugging Face Hub and `datasets` keep them: Parquet shards, what `save_to_disk` writes, an AudioFolder.
 
 The rows of a split are unpacked into a manifest folder under the cache folder, the bytes as they are, and read from there
 like any manifest, so the fingerprint is a manifest's too: the same utterances give the same one from Parquet and from
-files. The folder's name follows the shards' paths, sizes and times, so changed shards are unpacked anew.
+files. The folder's name follows the files' paths, sizes and times, so changed ones are unpacked anew. `shards` reads the rows.
+Audio that a row names instead of holding it is read where it lies beside the data set or under the current folder.
 
 A row has a struct `audio` with `bytes` (and maybe `path`), a text in the first column of `TEXTS` that is not empty there,
 and maybe an `id`, else its running number. Rows without a text are kept in test and dev (no words in the reference) and left
@@ -25,15 +26,15 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from asum_lib.corpora.audio import AudioError, duration_s
-from asum_lib.corpora.manifest import CONTENT, SPLITS, Corpus, publish, read_manifest, refuse, remember, remove_left
+from asum_lib.corpora.audio import AudioError, duration_s, usable
+from asum_lib.corpora.manifest import CONTENT, SPLITS, Corpus, publish, read_manifest, refuse, remember, remove_left, short
+from asum_lib.corpora.shards import METADATA, MOST_FAULTS, TEXTS, columns_of, find, rows
 from asum_lib.errors import InputError
 from asum_lib.paths import cache
 
-TEXTS = ("text", "normalized_text", "raw_text", "transcription", "sentence")
 SHARDS = {  # corpus name: split: where its shards may lie, the first pattern that finds any
     "librispeech": {
         "train": ("clean/train.100/*.parquet", "all/train.clean.100/*.parquet"),
@@ -46,11 +47,14 @@ SHARDS = {  # corpus name: split: where its shards may lie, the first pattern th
         "test": ("voxpopuli/test-*.parquet",),
     },
 }
-_SPLIT_WORDS = {"train": "train", "training": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev"}
-_SPLIT_WORDS |= {"test": "test", "eval": "test", "evaluation": "test"}
 _MAGIC = {b"fLaC": ".flac", b"RIFF": ".wav", b"OggS": ".ogg", b"ID3": ".mp3", b"FORM": ".aiff"}
+EMBED = (
+    "write the audio into it by `from datasets.table import embed_table_storage` and "
+    "`data.with_format('arrow').map(embed_table_storage, batched=True).save_to_disk(...)`"
+)
+_LARGEST_BYTES = 1_000_000_000  # of the audio of a row
 _UNPACKED = 1  # raise it when rows are unpacked to something else
-_BATCH_ROWS = 8
+_UNPACKED_TIMES, _SPARE_BYTES = 20, 1 << 30  # what rows may be written to, by the size of their files
 
 
 def load_hub(name: str, snapshot: Path, split: str, progress: Callable[[str], None] = lambda line: None) -> Corpus:
@@ -62,41 +66,27 @@ def load_hub(name: str, snapshot: Path, split: str, progress: Callable[[str], No
     raise InputError(f"{name} {split} is not fetched: {snapshot} has no {' or '.join(SHARDS[name][split])}; run `asum fetch {part}`")
 
 
-def found(folder: Path) -> bool:
-    """Whether there are Parquet files in `folder` or in a folder of it."""
-    return any(_all(folder))
-
-
-def load_folder(folder: Path, split: str, progress: Callable[[str], None] = lambda line: None, name: str | None = None) -> Corpus:
-    """A split of a local folder with shards such as `test-00000-of-00002.parquet`, `data/test-*.parquet` or `test/0000.parquet`.
+def load_folder(path: Path, split: str, progress: Callable[[str], None] = lambda line: None, name: str | None = None) -> Corpus:
+    """A split of a local data set: `test-00000-of-00002.parquet`, `data/test-*.parquet`, `test/0000.parquet`, `test/metadata.csv`, ...
 
     Where no name says a split, all of it is test. Raises `InputError`.
     """
-    shards: dict[str | None, list[Path]] = {}
-    for path in _all(folder):
-        shards.setdefault(_split_of(path.relative_to(folder)), []).append(path)
-    wanted = shards.get(split, shards.get(None, []) if set(shards) == {None} and split == "test" else [])
+    layout = find(path)
+    if layout is None:
+        raise InputError(f"{path}: no Parquet, AudioFolder or save_to_disk data set is there")
+    folder, found = layout.root, layout.shards
+    wanted = found.get(split, found.get(None, []) if set(found) == {None} and split == "test" else [])
+    if tables := [shard for shard in found.get(None, []) if shard.name in METADATA]:
+        wanted = [*tables, *found.get(split, [])]  # whose rows say their splits by their files' folders
     if not wanted:
-        have = ", ".join(known for known in SPLITS if known in shards) or "test alone"
-        raise InputError(f"{folder}: no Parquet file is of split {split!r}: it has {have}")
-    return _load(name or folder.resolve().name, folder, wanted, split, progress)
+        have = ", ".join(known for known in SPLITS if known in found) or "test alone"
+        raise InputError(f"{folder}: no file is of split {split!r}: it has {have}")
+    return _load(name or folder.resolve().name, folder, wanted, split, progress, layout.whole)
 
 
-def _all(folder: Path) -> list[Path]:
-    return sorted((*folder.glob("[!.]*.parquet"), *folder.glob("[!.]*/[!.]*.parquet")))
-
-
-def _split_of(path: Path) -> str | None:
-    """The split that the file's name says, else its folder's."""
-    for part in reversed(path.parts):
-        for word in re.split(r"[^a-z]+", part.removesuffix(".parquet").lower()):
-            if word in _SPLIT_WORDS:
-                return _SPLIT_WORDS[word]
-    return None
-
-
-def _load(name: str, root: Path, shards: list[Path], split: str, progress: Callable[[str], None]) -> Corpus:
-    states = [(str(shard.resolve()), shard.stat().st_size, shard.stat().st_mtime_ns) for shard in shards]
+def _load(name: str, root: Path, shards: list[Path], split: str, progress: Callable[[str], None], whole: bool = True) -> Corpus:
+    states = [_state(shard) for shard in shards if shard.is_file()]
+    states += [_state(path) for path in _named(root, shards, split)]
     key = hashlib.sha256(json.dumps([_UNPACKED, split, states]).encode()).hexdigest()
     folder = cache() / "corpora" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{split}-{key[:12]}"
     if folder.exists():
@@ -104,9 +94,10 @@ def _load(name: str, root: Path, shards: list[Path], split: str, progress: Calla
             return corpus
         progress(f"{name} {split}: {folder} is not as it was unpacked and is made anew")
         shutil.rmtree(folder)
-    columns = _columns(root, shards)
-    _need_space(f"{name} {split}", folder.parent, sum(size for _, size, _ in states))
-    _unpack(name, root, shards, columns, split, folder, progress)
+    columns = _columns(root, shards, whole)
+    needed_bytes = sum(size for _, size, _ in states)
+    _need_space(f"{name} {split}", folder.parent, needed_bytes)
+    _unpack(name, root, shards, columns, split, folder, needed_bytes, progress)
     if (corpus := _unpacked(folder, split, progress, name)) is None:
         raise InputError(f"{name} {split}: {folder} is not as it was unpacked, again: remove it, and see to its disk")
     return corpus
@@ -122,37 +113,25 @@ def _unpacked(folder: Path, split: str, progress: Callable[[str], None], name: s
     return corpus if corpus.fingerprint == written else None
 
 
-def _columns(root: Path, shards: list[Path]) -> dict[Path, list[str]]:
-    """The columns to read of each shard: audio, id where there is one, and texts. Refuses all faulty and missing shards at once."""
-    import pyarrow
-    import pyarrow.parquet
+def _state(path: Path) -> tuple[str, int, int]:
+    return str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns
 
-    columns, faults = {}, [f"{name} is missing: fetch or copy it too" for name in _missing(root, shards)]
-    for shard in shards:
-        where = shard.relative_to(root)
-        try:
-            schema = pyarrow.parquet.read_schema(shard)
-        except (pyarrow.ArrowException, OSError):
-            faults.append(f"{where} is no whole Parquet file: fetch or copy it anew")
-            continue
-        audio = schema.field("audio").type if "audio" in schema.names else None
-        texts = [name for name in TEXTS if name in schema.names and _is_text(schema.field(name).type)]
-        have = ", ".join(schema.names)
-        if audio is None or not pyarrow.types.is_struct(audio) or audio.get_field_index("bytes") < 0:
-            faults.append(f"{where} has no audio column (a struct with bytes): it has {have}")
-        if not texts:
-            faults.append(f"{where} has no text column ({', '.join(TEXTS)}): it has {have}")
-        columns[shard] = ["audio", *(["id"] if "id" in schema.names else []), *texts]
+
+def _named(root: Path, shards: list[Path], split: str) -> list[Path]:
+    """The audio files that the rows of metadata tables name: changed ones are read anew."""
+    tables = [shard for shard in shards if shard.suffix in (".csv", ".jsonl") and shard.is_file()]
+    columns = {table: columns_of(table)[0] or ["file_name"] for table in tables}
+    named = (row["audio"]["path"] for _, row in rows(root, tables, columns, split, []))
+    return [path for path in map(Path, filter(None, named)) if not usable(path)]
+
+
+def _columns(root: Path, shards: list[Path], whole: bool) -> dict[Path, list[str]]:
+    """The columns to read of each shard. Refuses all faulty and missing shards at once."""
+    found = {shard: columns_of(shard) for shard in shards}
+    faults = [f"{name} is missing: fetch or copy it too" for name in _missing(root, shards)] if whole else []
+    faults += [f"{shard.relative_to(root)} {fault}" for shard, (_, fault) in found.items() if fault]
     refuse(root, faults)
-    return columns
-
-
-def _is_text(kind) -> bool:
-    import pyarrow
-
-    if pyarrow.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_null(kind)
+    return {shard: columns for shard, (columns, _) in found.items()}
 
 
 def _missing(root: Path, shards: list[Path]) -> list[str]:
@@ -180,17 +159,22 @@ def _need_space(what: str, folder: Path, needed_bytes: int) -> None:
         )
 
 
-def _unpack(name: str, root: Path, shards: list[Path], columns: dict, split: str, folder: Path, progress: Callable[[str], None]) -> None:
+def _unpack(
+    name: str, root: Path, shards: list[Path], columns: dict, split: str, folder: Path, needed_bytes: int, progress: Callable[[str], None]
+) -> None:
     """Write the rows as a manifest folder, whole or not at all; every audio file is decoded on the way."""
     remove_left(folder)
     lines, faults, seen, silent, digest = [], [], {}, 0, hashlib.sha256()
+    written, allowed = 0, _UNPACKED_TIMES * needed_bytes + _SPARE_BYTES
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         work = Path(temporary) / folder.name
         (work / "audio").mkdir(parents=True)
-        for number, (where, row) in enumerate(_rows(root, shards, columns, faults)):
+        for number, (where, row) in enumerate(rows(root, shards, columns, split, faults)):
+            if len(faults) > MOST_FAULTS or written > allowed:
+                break
             if number and number % 500 == 0:
                 progress(f"{name} {split}: {number} rows unpacked")
-            text = next((row[column] for column in TEXTS if (row.get(column) or "").strip()), "")
+            text = next((row[column] for column in TEXTS if isinstance(row.get(column), str) and row[column].strip()), "")
             silent += not text
             if not text and split == "train":
                 continue
@@ -201,10 +185,13 @@ def _unpack(name: str, root: Path, shards: list[Path], columns: dict, split: str
             elif identity in seen:
                 faults.append(f"{where}: id {identity!r} is that of {seen[identity]} too")
             seen[identity] = where
-            content = (row["audio"] or {}).get("bytes")
-            if not content:
-                faults.append(f"{where}: has no audio bytes")
+            try:
+                content = _content(root, row["audio"])
+            except AudioError as error:
+                hinted = any(EMBED in fault for fault in faults)
+                faults.append(f"{where}: {error.reason.replace(f': {EMBED}', '') if hinted else error.reason}")
                 continue
+            written += len(content)
             audio = f"audio/{number:06d}-{re.sub(r'[^A-Za-z0-9._-]+', '-', identity)[:80]}{_suffix(content, row['audio'].get('path'))}"
             (work / audio).write_bytes(content)
             try:
@@ -214,6 +201,10 @@ def _unpack(name: str, root: Path, shards: list[Path], columns: dict, split: str
                 continue
             digest.update(f"{identity}\0{text}\0".encode() + hashlib.sha256(content).digest())
             lines.append({"id": identity, "audio": audio, "text": text, "split": split, "duration_s": length_s})
+        if written > allowed:
+            faults.append(
+                f"its audio is {written / 1e9:.1f} GB and more, of files of {needed_bytes / 1e9:.3f} GB, as no recordings are: make it anew"
+            )
         refuse(root, faults)
         if not any(line["text"] for line in lines):
             raise InputError(f"{root}: no row of {name} {split} has a text: transcripts are needed to score against")
@@ -223,22 +214,26 @@ def _unpack(name: str, root: Path, shards: list[Path], columns: dict, split: str
         publish(work, folder, lines, digest.hexdigest())
 
 
-def _rows(root: Path, shards: list[Path], columns: dict, faults: list[str]) -> Iterator[tuple[str, dict]]:
-    """Each row with its shard and number, counted from 1, with a row group or two in memory; a shard that breaks goes to `faults`."""
-    import pyarrow
-    import pyarrow.parquet
-
-    for shard in shards:
-        where, number = shard.relative_to(root), 0
-        try:
-            with pyarrow.parquet.ParquetFile(shard) as file:
-                for group in range(file.num_row_groups):  # one iterator over all groups keeps what it has read
-                    for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns[shard], use_threads=False):
-                        for row in batch.to_pylist():
-                            number += 1
-                            yield f"{where} row {number}", row
-        except (pyarrow.ArrowException, OSError):
-            faults.append(f"{where} is broken after row {number}: fetch or copy it anew")
+def _content(root: Path, audio: dict | None) -> bytes:
+    """The bytes of a row's audio, or of the file that it names. Raises `AudioError`."""
+    audio = audio or {}
+    if audio.get("bytes"):
+        return audio["bytes"]
+    shown = audio.get("path")
+    if not shown:
+        raise AudioError(root, "has no audio bytes")
+    try:
+        found = next((path for path in (root / shown, Path(shown)) if not usable(path)), None)
+        inside = found and any(found.resolve().is_relative_to(place) for place in (root.resolve().parent, Path.cwd()))
+    except (OSError, ValueError):
+        found, inside = None, False
+    if found is None:
+        raise AudioError(root, f"has no audio bytes, and the file that it names, {short(shown)}, is not there: {EMBED}")
+    if not inside:
+        raise AudioError(root, f"names {short(shown)}, which is neither beside the data set nor under this folder: {EMBED}")
+    if found.stat().st_size > _LARGEST_BYTES:
+        raise AudioError(root, f"names {short(shown)}, which has {found.stat().st_size / 1e9:.1f} GB: give long recordings in a manifest.jsonl")
+    return found.read_bytes()
 
 
 def _suffix(content: bytes, path: str | None) -> str:

@@ -12,6 +12,7 @@ import sys
 import threading
 
 from asum_lib.errors import InputError, choose, shown
+from asum_lib.paths import check_home
 
 FORMATS = ("md", "json")
 MINI_HELP = "the models of scale mini know the few hundred words of the generated talks and no others: --scale paper takes real ones"
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             parameter = unknown[0] if "=" in unknown[0] else "NAME=VALUE"
             usage = f"a parameter is -p {parameter}" if hasattr(options, "parameters") else "see `asum --help`"
             raise InputError(f"unrecognized arguments: {' '.join(unknown)} ({usage})")
+        check_home()
         status = options.command(options) or 0
         sys.stdout.flush()
         return status

@@ -3,10 +3,18 @@
 import os
 from pathlib import Path
 
-REPOSITORY = Path(os.environ.get("ASUM_HOME", Path(__file__).resolve().parent.parent))
+from asum_lib.errors import InputError
+
+REPOSITORY = Path(os.environ.get("ASUM_HOME") or Path(__file__).resolve().parent.parent)
 RESULTS = REPOSITORY / "results"
 CHECKPOINTS = REPOSITORY / "checkpoints"
 NOTEBOOKS = REPOSITORY / "notebooks"
+
+
+def check_home() -> None:
+    """`InputError` where `$ASUM_HOME` names no folder: every table would seem to be missing."""
+    if not REPOSITORY.is_dir():
+        raise InputError(f"ASUM_HOME {readable(REPOSITORY)}: no such folder: give the study's own, or unset it")
 
 
 def cache() -> Path:

@@ -13,8 +13,8 @@ done
 # Whose words these are is not this project's to give away: the samples that are committed keep ids and scores.
 "$python" - <<'PY'
 from asum_lib.paths import RESULTS
-from asum_lib.study import records
+from asum_lib.study import placing, records
 
-for path, record in records.load(RESULTS, "paper", "rouge_ami"):
+for path, record in placing.load(RESULTS, "paper", "rouge_ami"):
     records.write(record, path, [sample | {"reference": None, "summary": None} for sample in records.samples_of(record, path)])
 PY

@@ -137,6 +137,8 @@ def test_only_an_executed_notebook_is_replaced(tmp_path):
 class System:
     """Answers with the recording's name."""
 
+    notes = ()
+
     def __call__(self, path, progress):
         from asum_lib.systems import Answer
 
@@ -199,6 +201,14 @@ def test_two_trainings_of_one_cell_save_side_by_side(tmp_path):
     for run in runs:
         run.join()
     assert faults == []
+
+
+def test_a_home_that_is_nowhere_is_said(tmp_path):
+    command = [sys.executable, "-m", "asum_lib", "table", "whisper_wer"]
+    environment = os.environ | {"ASUM_HOME": str(tmp_path / "nowhere")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    said = f"asum: ASUM_HOME {tmp_path}/nowhere: no such folder: give the study's own, or unset it\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 WAITING = """

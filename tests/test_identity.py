@@ -10,7 +10,7 @@ from asum_lib.corpora import howto, materialize
 from asum_lib.errors import InputError
 from asum_lib.models import ladder
 from asum_lib.models.loading import sizes_of
-from asum_lib.study import all_tables, corpora_table, peft_rouge, records, tables, talk_tables, text_tables, verify, whisper_quant
+from asum_lib.study import all_tables, corpora_table, peft_rouge, placing, tables, talk_tables, text_tables, verify, whisper_quant
 from asum_lib.study.cells import make_cell
 from asum_lib.study.text_cells import make_text_cell
 
@@ -90,7 +90,7 @@ def test_no_table_pools_a_copy(tmp_path, add_record):
     cell = make_cell("tiny", "int8", "adalora", seed=1)
     path = add_record("tiny", "int8", "adalora")
     shutil.copy(path, cell.path(results))
-    assert records.of_cell(cell, results) is None
+    assert placing.of_cell(cell, results) is None
 
 
 def test_files_that_a_system_leaves_are_passed_over(seeds):

@@ -7,7 +7,7 @@ import pytest
 from asum_lib import cli, papers
 from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
-from asum_lib.study import claims, memory_claims, memory_table, records
+from asum_lib.study import claims, memory_claims, memory_table, placing
 from asum_lib.study import memory_footprint as footprint
 from asum_lib.study.memory_footprint import make_cell, make_row
 
@@ -236,6 +236,6 @@ def test_without_records_the_claims_on_memory_are_not_testable(tmp_path):
 def test_the_committed_records_are_those_of_planned_cells():
     planned = {cell.name for cell in (*memory_table.planned("cpu"), *memory_table.planned("cuda"))}
 
-    for path, record in records.load(RESULTS, "paper", "memory"):
+    for path, record in placing.load(RESULTS, "paper", "memory"):
         assert path.stem in planned
         assert record.config["account"] and record.provenance["git_dirty"] is False

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from asum_lib.errors import InputError
-from asum_lib.study import records
+from asum_lib.study import placing, records
 
 
 def edit(path, change):
@@ -123,9 +123,9 @@ def test_a_failure_is_a_record_with_its_reason_and_without_samples(add_record):
 def test_load_gives_records_in_order_and_nothing_for_no_table(add_record, tmp_path):
     add_record("tiny", "fp32")
     add_record("base", "int8")
-    loaded = records.load(tmp_path / "results", "mini", "whisper_wer")
+    loaded = placing.load(tmp_path / "results", "mini", "whisper_wer")
     assert [path.name for path, _ in loaded] == ["whisper-base-int8-none-s0.json", "whisper-tiny-fp32-none-s0.json"]
-    assert records.load(tmp_path / "results", "paper", "whisper_wer") == []
+    assert placing.load(tmp_path / "results", "paper", "whisper_wer") == []
 
 
 def test_fingerprint_depends_on_everything_but_the_order_of_keys():

@@ -4,7 +4,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from asum_lib.paths import RESULTS
-from asum_lib.study import records, render_speech
+from asum_lib.study import placing, records, render_speech
 
 
 def rows(shown):
@@ -28,7 +28,7 @@ def test_every_value_of_the_meetings_is_that_of_its_record_and_leads_there():
 
 
 def test_the_shipped_records_hold_no_word_of_the_meetings():
-    for path, _ in records.load(RESULTS, "paper", "rouge_ami"):
+    for path, _ in placing.load(RESULTS, "paper", "rouge_ami"):
         assert {(row["reference"], row["summary"]) for row in records.read_samples(path)} == {(None, None)}
 
 
@@ -47,7 +47,7 @@ def test_how2s_figures_stand_beside_cells_that_are_not_measured(tmp_path):
 
 def test_the_longest_meeting_takes_little_more_memory_than_one_that_fills_the_batches():
     """What the page says in words, held against the shipped records."""
-    found = sorted((record for _, record in records.load(RESULTS, "paper", "format_check_long_text")), key=lambda one: one.metrics["words"].value)
+    found = sorted((record for _, record in placing.load(RESULTS, "paper", "format_check_long_text")), key=lambda one: one.metrics["words"].value)
     _, middle, longest = (record.metrics for record in found)
     assert longest["parts"].value > 2 * middle["parts"].value > 2 * found[0].config["decoding"]["batch_size"]
     assert longest["summarize_peak_bytes"].value < 1.25 * middle["summarize_peak_bytes"].value

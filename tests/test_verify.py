@@ -10,7 +10,7 @@ from asum_lib import cli
 from asum_lib.corpora import howto, materialize
 from asum_lib.errors import InputError
 from asum_lib.measure import rouge, stats, wer
-from asum_lib.study import corpora_table, memory_footprint, records, render_paper, run, talk_cells, text_run, verified, verify
+from asum_lib.study import corpora_table, memory_footprint, placing, records, render_paper, run, talk_cells, text_run, verified, verify
 from asum_lib.study.cells import make_cell
 from asum_lib.study.text_cells import make_text_cell
 
@@ -407,7 +407,7 @@ def test_the_sample_holds_trained_and_untrained_cells_of_every_table(results):
         add(results, size, "int8", "none")
         add(results, size, "int8", "adalora", train_s=20.0)
         write_record(results, make_cell(size, "fp32", "none", corpus="howto-source"), heard(5))
-    found = [entry for table in ("whisper_wer", "whisper_source") for entry in records.load(results, "mini", table)]
+    found = [entry for table in ("whisper_wer", "whisper_source") for entry in placing.load(results, "mini", table)]
     kinds = {(record.table, record.cell["method"]) for _, record in verify.sample(found, None, 0.01, seed=0)}  # time for none of them
     assert kinds == {("whisper_wer", "none"), ("whisper_wer", "adalora"), ("whisper_source", "none")}
 
@@ -417,7 +417,7 @@ def test_the_sample_is_the_seeds_and_keeps_to_its_limits(results):
     for size in ("tiny", "base", "small", "medium", "large"):
         for precision in ("fp32", "int8"):
             add(results, size, precision)
-    found = records.load(results, "mini", "whisper_wer")
+    found = placing.load(results, "mini", "whisper_wer")
     names = {seed: [path.name for path, _ in verify.sample(found, None, 0.25, seed)] for seed in range(4)}
     assert {len(chosen) for chosen in names.values()} == {5}
     assert len({tuple(chosen) for chosen in names.values()}) > 1
@@ -429,7 +429,7 @@ def test_the_sample_is_the_seeds_and_keeps_to_its_limits(results):
 def test_a_stratum_that_has_only_long_cells_gives_its_shortest(results):
     add(results, "tiny", "int8", "adalora", train_s=600.0)
     add(results, "base", "int8", "adalora", train_s=900.0)
-    [(path, _)] = verify.sample(records.load(results, "mini", "whisper_wer"), None, 1.0, seed=0)
+    [(path, _)] = verify.sample(placing.load(results, "mini", "whisper_wer"), None, 1.0, seed=0)
     assert path.name == "whisper-tiny-int8-adalora-r8-s0.json"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asum_lib.errors import InputError, choose
 from asum_lib.measure.wer import NORMALIZERS
-from asum_lib.study.records import as_cell
+from asum_lib.study.placing import as_cell
 
 SCALES = ("mini", "paper")
 SIZES = ("tiny", "base", "small", "medium", "large")  # the paper's, and the mini ladder's

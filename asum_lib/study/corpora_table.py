@@ -22,7 +22,7 @@ from asum_lib.corpora.sentences import WITH_CAPITALS, rule_of
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import extractive, rouge, stats, summaries
 from asum_lib.paths import RESULTS
-from asum_lib.study import records, scores
+from asum_lib.study import placing, records, scores
 from asum_lib.study.cells import SCALES
 from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.text_cells import SYSTEMS
@@ -71,7 +71,7 @@ class Cell:
         return Path(results) / self.scale / self.table / f"{self.name}.json"
 
     def as_dict(self) -> dict:
-        return records.as_cell(self)
+        return placing.as_cell(self)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def run(
     scale = scale_of(corpus, scale)
     documents = texts.head(load(corpus, split, language), limit or None)
     study = corpus in (*texts.NAMES, *texts.GIVEN)
-    own = None if study else records.own_digest({split: documents.fingerprint}, None, language=documents.language)
+    own = None if study else placing.own_digest({split: documents.fingerprint}, None, language=documents.language)
     cell = Cell(TABLE, scale, documents.name, split, limit or None, own)
     path = cell.path(Path(results_dir or RESULTS))
     return Row(cell, documents, path, read_or_measure(cell, documents, path, command, notebook))
@@ -162,7 +162,7 @@ def rows(table: str = TABLE, scale: str = "mini", results: Path = RESULTS) -> li
     names = {"mini": texts.NAMES, "paper": tuple(texts.DOCUMENTS)}[choose("scale", scale, SCALES)]
     planned = [Cell(TABLE, scale, name, split, None) for name in names for split in texts.SPLITS]
     found = {cell.path(results): (cell, None) for cell in planned}
-    for path, record in records.load(results, scale, TABLE, Cell):
+    for path, record in placing.load(results, scale, TABLE, Cell):
         found[path] = Cell(**record.cell), record
     return [entry for path, (cell, record) in found.items() for entry in objects(cell, record, path)]
 

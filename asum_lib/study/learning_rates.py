@@ -25,7 +25,7 @@ from asum_lib import papers
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.paths import RESULTS
-from asum_lib.study import records, tables
+from asum_lib.study import placing, records, tables
 from asum_lib.study.cells import EPOCHS, LEARNING_RATES, PAPER_RATE, RATES, SIZES, Cell, make_cell
 from asum_lib.study.parameters import checked, of_notebook
 from asum_lib.study.records import Record
@@ -97,7 +97,7 @@ def gather(results=RESULTS) -> list[tables.Row]:
         planned.setdefault((cell.size, cell.method, cell.rate), []).append(cell)
     rows = []
     for cells in planned.values():
-        there = [(cell.path(Path(results)), records.of_cell(cell, results)) for cell in cells]
+        there = [(cell.path(Path(results)), placing.of_cell(cell, results)) for cell in cells]
         found = tuple((path, record) for path, record in there if record)
         identity = {key: value for key, value in cells[0].as_dict().items() if key in tables.IDENTITY}
         rows.append(tables.Row(identity, tuple(cell.seed for cell in cells), found))

@@ -19,7 +19,7 @@ import numpy as np
 from asum_lib import figures
 from asum_lib.corpora import SAMPLE_RATE_HZ, Utterance
 from asum_lib.paths import RESULTS
-from asum_lib.study import records, render
+from asum_lib.study import placing, records, render
 from asum_lib.study.cells import PAPER_RATE, SIZES, make_cell
 from asum_lib.study.word_times import SpokenWord, spoken_words
 
@@ -89,7 +89,7 @@ def examples(count: int = COUNT, results: Path = RESULTS) -> list[Example]:
         for precision, method, rate in SHOWN:
             cell = make_cell(size, precision, method, rate=rate, corpus=CORPUS)
             path = cell.path(results)
-            record = records.of_cell(cell, results)
+            record = placing.of_cell(cell, results)
             if record is None or record.status != "ok":
                 continue
             cells += 1

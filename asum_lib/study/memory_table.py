@@ -11,7 +11,7 @@ from pathlib import Path
 from asum_lib import papers
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
-from asum_lib.study import fit, records
+from asum_lib.study import fit, placing, records
 from asum_lib.study.memory_footprint import LIMIT_BYTES, RANK, SCALE, Cell, Row, make_cell, measure_cells
 
 SIZES = ("tiny", "base", "small", "medium", "large")  # the paper's
@@ -104,7 +104,7 @@ def measure(models: Sequence[str] = (), device: str = "cpu", results: Path = RES
 def rows(results: Path = RESULTS) -> list[dict]:
     """The table as objects, one a cell and metric. A null value has its reason; percentages are changes against the same cell unquantised."""
     results = Path(results)
-    found = {cell: records.of_cell(cell, results) for device in ("cpu", "cuda") for cell in planned(device)}
+    found = {cell: placing.of_cell(cell, results) for device in ("cpu", "cuda") for cell in planned(device)}
     lines = []
     for cell, record in found.items():
         lines += _cell_rows(cell, record, results)

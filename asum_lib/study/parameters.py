@@ -14,6 +14,7 @@ from functools import wraps
 from typing import get_args
 
 from asum_lib.errors import InputError, shown
+from asum_lib.paths import check_home
 
 MOST = 2**32 - 1  # of a whole number: what every random generator takes for its seed
 LONGEST_NAME = 255  # bytes of a file's name on the usual systems: many parameters are names or paths
@@ -95,6 +96,7 @@ def checked(function):
 
 def of_notebook(function, namespace: dict) -> dict:
     """A notebook's parameters out of its `globals()`: the arguments of `function`; refuses a name that it does not know."""
+    check_home()
     known = declared(function)
     plain = (str, int, float, list, tuple, dict, type(None))
     given = [name for name, value in namespace.items() if isinstance(value, plain) and not name.startswith("_")]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asum_lib import papers
 from asum_lib.paths import RESULTS
-from asum_lib.study import calibration, records, remeasure, rescoring, tables, verified
+from asum_lib.study import calibration, placing, records, remeasure, rescoring, tables, verified
 from asum_lib.study.cells import FORMAT_CHECK, MEMORY
 from asum_lib.study.render import _link, configuration_name
 
@@ -53,7 +53,7 @@ def measured_tables(results: Path = RESULTS) -> object:
     folders = sorted(name for name in there if not name.startswith((FORMAT_CHECK, MEMORY)))
     parts = []
     for name in folders:
-        if not any(map(_is_speech, records.load(results, "paper", name, *rescoring.cells_of(name)))):
+        if not any(map(_is_speech, placing.load(results, "paper", name, *rescoring.cells_of(name)))):
             continue
         rows = [row for row in tables.rows(name, "paper", results) if row["records"]]
         if rows:
@@ -110,7 +110,7 @@ def hyper_parameters() -> object:
 def format_check(results: Path = RESULTS) -> object:
     """Whisper's runs on random weights: what was read and how fast. Their WER means nothing, and is not shown."""
     folders = sorted((Path(results) / "paper").glob(f"{FORMAT_CHECK}*"))
-    every = (records.load(results, "paper", folder.name, *rescoring.cells_of(folder.name)) for folder in folders)
+    every = (placing.load(results, "paper", folder.name, *rescoring.cells_of(folder.name)) for folder in folders)
     found = [entry for of_table in every for entry in of_table if _is_speech(entry)]
     if not found:
         return _html("<p>No record of this yet.</p>")

@@ -9,7 +9,7 @@ from pathlib import Path
 from asum_lib import papers
 from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
-from asum_lib.study import records, speech_calibration, text_tables
+from asum_lib.study import placing, speech_calibration, text_tables
 from asum_lib.study.cells import LONG_TEXT
 from asum_lib.study.render import _link, _nothing_yet, _record_link, _signed
 from asum_lib.study.render_paper import STATE_COLOURS, _badge, _html, _list, _table
@@ -78,7 +78,7 @@ def how2_table(results: Path = RESULTS) -> object:
 
 def long_text_table(results: Path = RESULTS) -> object:
     """What a meeting took by its length: parts, seconds, and the peak of memory above the loaded model. Random weights."""
-    found = records.load(results, "paper", LONG_TEXT)
+    found = placing.load(results, "paper", LONG_TEXT)
     if not found:
         return _nothing_yet()
     lines = []

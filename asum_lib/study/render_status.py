@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
-from asum_lib.study import all_tables, measuring_code, records, verified
+from asum_lib.study import all_tables, measuring_code, placing, records, verified
 from asum_lib.study.cells import MEMORY
 from asum_lib.study.remeasure import kind_of
 from asum_lib.study.rescoring import cells_of
@@ -27,8 +27,8 @@ def status(scale: str = "mini", results: Path = RESULTS) -> object:
     for name in all_tables.kept(scale, results):
         if name == MEMORY and scale == "mini":
             continue
-        there = [(path, records.read(path)) for path in records.paths(all_tables.folder(name, scale, results))]
-        found, left_out = records.sort(there, results, *cells_of(name))
+        there = [(path, records.read(path)) for path in placing.paths(all_tables.folder(name, scale, results))]
+        found, left_out = placing.sort(there, results, *cells_of(name))
         planned = all_tables.planned(name, scale, results)
         strays += [f"{name}: {path.name} is left out: {reason}" for path, reason in left_out]
         if found:

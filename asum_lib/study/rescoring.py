@@ -23,6 +23,7 @@ from asum_lib.paths import RESULTS
 from asum_lib.study import (
     corpora_table,
     memory_footprint,
+    placing,
     records,
     speech_scores,
     talk_scores,
@@ -169,7 +170,7 @@ def _paths(tables: Sequence[str], scale: str | None, results: Path) -> list[Path
     for table in tables:
         choose("table", table, dict.fromkeys(folder.name for folder in folders))
     chosen = [folder for folder in folders if not tables or folder.name in tables]
-    found = [path for folder in chosen for path in records.paths(folder)]
+    found = [path for folder in chosen for path in placing.paths(folder)]
     if not found:
         raise InputError(f"{results}: no records of scale {' or '.join(scales)}")
     return found
@@ -351,7 +352,7 @@ def _readers(path: Path, results: Path) -> list[tuple[Path, Record]]:
     """The talk records whose text model reads the transcripts of the WER record at `path`."""
     if path.parent.name != "whisper_wer":
         return []
-    found = records.load(results, path.parents[1].name, E2E, TalkCell)
+    found = placing.load(results, path.parents[1].name, E2E, TalkCell)
     return [(own, one) for own, one in found if one.config.get("transcripts") == path.stem]
 
 

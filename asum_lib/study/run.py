@@ -20,7 +20,7 @@ from asum_lib.errors import InputError, shown
 from asum_lib.measure import wer
 from asum_lib.models import ladder
 from asum_lib.paths import cache
-from asum_lib.study import measuring_code, records, speech_scores
+from asum_lib.study import measuring_code, placing, records, speech_scores
 from asum_lib.study.cells import EPOCHS, LEARNING_RATES, SOURCE_OF, Cell
 from asum_lib.study.sweep import Task, progress_of, silent, sweep
 from asum_lib.training import processes
@@ -188,7 +188,7 @@ def _own(cell: Cell, row: _Row) -> str | None:
     splits = (cell.split,) if cell.method == "none" else ("train", "dev", cell.split)
     data = {split: _corpus_fingerprint(split, row) for split in splits}
     asked = {name: value for name in ("language", "normalizer") if (value := getattr(cell, name))}
-    return records.own_digest(data, row.checksum if row.model else None, **asked)
+    return placing.own_digest(data, row.checksum if row.model else None, **asked)
 
 
 def fingerprint_of(cell: Cell, signature: str | None = None) -> str:

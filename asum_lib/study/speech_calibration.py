@@ -32,7 +32,7 @@ from asum_lib.corpora.talks import load_talks
 from asum_lib.errors import InputError
 from asum_lib.measure import rouge
 from asum_lib.paths import RESULTS
-from asum_lib.study import records, text_scores
+from asum_lib.study import placing, records, text_scores
 from asum_lib.study.text_calibration import WITHIN_POINTS, Calibration
 from asum_lib.study.text_cells import TextCell
 from asum_lib.study.text_scores import DIGITS
@@ -48,7 +48,7 @@ CELL = TextCell("rouge_how2", "paper", MODEL, None, None, "none", None, None, No
 def calibration(results: Path = RESULTS) -> Calibration:
     """Hold the record of the released model's summaries against the published figures."""
     published = {metric: _published(metric) for metric in DECIDING}
-    record = records.of_cell(CELL, results)
+    record = placing.of_cell(CELL, results)
     if record is None or (unfit := _unfit(record)):
         reason = unfit if record else f"no record of {CHECKPOINT}'s summaries yet"
         return Calibration(CORPUS, "not measured", {metric: (value, None, None, None) for metric, value in published.items()}, reason)

@@ -18,7 +18,7 @@ from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.measure.wer import compare_signatures
 from asum_lib.paths import RESULTS
-from asum_lib.study import calibration, records
+from asum_lib.study import calibration, placing, records
 from asum_lib.study.cells import MEMORY, PAPER_CONFIGURATIONS, PAPER_RATE, SCALES, SIZES, Cell, make_cell
 from asum_lib.study.units import Units, units
 
@@ -114,7 +114,7 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
     for cell in planned(table, scale) if table in GRIDS[scale] else []:
         seeds.setdefault(_identity(cell.as_dict()), []).append(cell.seed)
     found: dict[tuple, list] = {key: [] for key in seeds}
-    for path, record in records.load(results, scale, table, Cell):
+    for path, record in placing.load(results, scale, table, Cell):
         found.setdefault(_identity(record.cell), []).append((path, record))
     return rows_of(IDENTITY, found, seeds)
 

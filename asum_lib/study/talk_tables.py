@@ -6,7 +6,7 @@ from pathlib import Path
 
 from asum_lib.errors import choose
 from asum_lib.paths import RESULTS
-from asum_lib.study import records, text_tables
+from asum_lib.study import placing, text_tables
 from asum_lib.study.tables import Row, rows_of
 from asum_lib.study.talk_cells import IDENTITY, TABLES, TalkCell, planned_talks
 
@@ -20,7 +20,7 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
     for cell in planned_talks(table) if scale == "mini" else []:
         seeds.setdefault(_identity(cell.as_dict()), []).append(cell.seed)
     found: dict[tuple, list] = {key: [] for key in seeds}
-    for path, record in records.load(results, scale, table, TalkCell):
+    for path, record in placing.load(results, scale, table, TalkCell):
         found.setdefault(_identity(record.cell), []).append((path, record))
     return rows_of(IDENTITY, found, seeds)
 

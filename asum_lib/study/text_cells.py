@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asum_lib.errors import InputError, choose
 from asum_lib.study.cells import ADAPTERS, FORMAT_CHECK, METHODS, PRECISIONS, SCALES, can_be, check_pair
-from asum_lib.study.records import as_cell
+from asum_lib.study.placing import as_cell
 
 TABLE_OF = {  # by scale: {corpus: table}; the paper's corpora are WikiHow and Gazeta
     "mini": {"howto-text": "rouge_wikihow", "news-ru": "rouge_gazeta"},

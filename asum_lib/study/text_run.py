@@ -18,7 +18,7 @@ from asum_lib.measure import rouge
 from asum_lib.models import summarize
 from asum_lib.models.long_text import summarize_long
 from asum_lib.paths import RESULTS, cache
-from asum_lib.study import measuring_code, records
+from asum_lib.study import measuring_code, placing, records
 from asum_lib.study.cells import LOFTQ
 from asum_lib.study.run import weights_of
 from asum_lib.study.sweep import Progress, Task, progress_of, sweep
@@ -122,7 +122,7 @@ def _own(cell: TextCell, work: _Work, checkpoint: str | None) -> str | None:
     data = {cell.split: _scored(cell, work).fingerprint}
     if cell.method != "none":
         data |= {"train": work.documents("train", train_documents(cell)).fingerprint}
-    return records.own_digest(data, work.checksum if given else None, language=work.language)
+    return placing.own_digest(data, work.checksum if given else None, language=work.language)
 
 
 def fingerprint_of(cell: TextCell, signature: str | None = None) -> str:
@@ -142,7 +142,7 @@ def chosen_rate(corpus: str, model: str, method: str, results: Path = RESULTS) -
     method = {"adalora-inactive": "adalora"}.get(method, "lora" if method in LOFTQ else method)
     cells = [make_text_cell(corpus, model, method=method, learning_rate=rate, split="dev", search=True) for rate in CANDIDATES]
     for folder in dict.fromkeys((results, RESULTS)):
-        found = [records.of_cell(cell, folder) for cell in cells]
+        found = [placing.of_cell(cell, folder) for cell in cells]
         if all(found):
             measured = [record for record in found if record.status == "ok"]  # a rate at which training fails is not chosen
             return max(measured, key=lambda record: record.metrics["rouge1"].value).cell["learning_rate"]

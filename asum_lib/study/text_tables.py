@@ -17,7 +17,7 @@ from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.measure.wer import compare_signatures
 from asum_lib.paths import RESULTS
-from asum_lib.study import records
+from asum_lib.study import placing, records
 from asum_lib.study.tables import OWN_COLUMNS, Row, own_fields, rows_of
 from asum_lib.study.text_cells import ADAPTERS, COMBINATIONS, EXTRACTIVE, RANK, RATES_TABLE, SCALES, TABLE_OF, TARGETS, TextCell, planned_text
 from asum_lib.study.units import units
@@ -84,7 +84,7 @@ def gather(table: str, scale: str = "mini", results=RESULTS) -> list[Row]:
         for cell in planned_text(table, scale):
             seeds.setdefault(_identity(cell.as_dict()), []).append(cell.seed)
     found: dict[tuple, list] = {key: [] for key in seeds}
-    for path, record in records.load(results, scale, table, TextCell):
+    for path, record in placing.load(results, scale, table, TextCell):
         found.setdefault(_identity(record.cell), []).append((path, record))
     if not found:
         raise InputError(f"table {table!r} has no cells at scale {scale}: choose from {', '.join(table_names(scale))}")

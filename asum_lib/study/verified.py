@@ -13,7 +13,7 @@ from pathlib import Path
 from asum_lib import files, reading
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS
-from asum_lib.study import all_tables, records
+from asum_lib.study import all_tables, placing, records
 
 SCHEMA = 3
 FILE = "verified.json"
@@ -129,7 +129,7 @@ def unseen(verification: Verification | None, results: Path = RESULTS) -> list[s
     scale = verification.scale if verification else "mini"
     ours = [name for name in all_tables.kept(scale, results) if name in all_tables.names(scale)]
     covered = verification.covered if verification else {}
-    return [name for name in ours if name not in covered and records.paths(all_tables.folder(name, scale, results))]
+    return [name for name in ours if name not in covered and placing.paths(all_tables.folder(name, scale, results))]
 
 
 def changed_since(verification: Verification, results: Path = RESULTS) -> list[str]:
@@ -153,7 +153,7 @@ def records_sha256(table: str, scale: str, results: Path) -> str:
     """One hash of all records of a table: their names and contents."""
     whole = hashlib.sha256()
     folder = all_tables.folder(table, scale, results)
-    for path in records.paths(folder):
+    for path in placing.paths(folder):
         whole.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         whole.update(hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from asum_lib.errors import InputError, choose
 from asum_lib.paths import RESULTS, cache
-from asum_lib.study import all_tables, measuring_code, records
+from asum_lib.study import all_tables, measuring_code, placing, records
 from asum_lib.study.cells import SCALES
 from asum_lib.study.remeasure import STALE, kind_of, rescore
 from asum_lib.study.rescoring import cells_of
@@ -95,7 +95,7 @@ def verify(
 
     command = f"asum verify{f' {table}' if table else ''} --scale {scale} --seed {seed}"
     command += f"{f' --cells {cells}' if cells is not None else ''}{f' --minutes {minutes:g}' if minutes is not None else ''}"
-    covered = {name: _covered(name, scale, results, found) for name in chosen if records.paths(all_tables.folder(name, scale, results))}
+    covered = {name: _covered(name, scale, results, found) for name in chosen if placing.paths(all_tables.folder(name, scale, results))}
     log = _log(command, results, covered) if resume and not dry_run else None
     before = _noted(log)
     measured = []
@@ -218,7 +218,7 @@ def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Pa
     """(every measured record of the tables, the files that are no record, what is missing or not ok)."""
     found, broken, notes = [], [], []
     for name in chosen:
-        paths = records.paths(all_tables.folder(name, scale, results))
+        paths = placing.paths(all_tables.folder(name, scale, results))
         missing = len(all_tables.planned(name, scale, results).difference(paths))
         if missing:
             notes.append(f"{name}: {missing} planned records are missing")
@@ -228,7 +228,7 @@ def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Pa
                 there.append((path, records.read(path)))
             except InputError as error:
                 broken.append(Mismatch(_name(path, results), str(error)))
-        there, left_out = records.sort(there, results, *cells_of(name))
+        there, left_out = placing.sort(there, results, *cells_of(name))
         broken += [Mismatch(_name(path, results), f"left out of its table: {reason}") for path, reason in left_out]
         for path, record in there:
             if record.status == "ok":

@@ -199,12 +199,12 @@ def _state(model, changes, method: str) -> tuple[dict[str, int], float]:
 
 def _records(corpus: str, model: str, method: str, rank: int, targets: str, results: Path) -> list:
     """The records of the grid for one configuration, a seed each, in the order of their seeds."""
-    from asum_lib.study import records, text_tables
+    from asum_lib.study import placing, text_tables
     from asum_lib.study.text_cells import RATES_TABLE, TextCell
 
     tables = [name for name in text_tables.table_names("mini") if name not in (RATES_TABLE, text_tables.RANKS_TABLE)]
     wanted = {"corpus": corpus, "model": model, "method": method, "rank": rank, "targets": targets, "precision": "fp32", "learning_rate": None}
-    every = [record for table in tables for _, record in records.load(results, "mini", table, TextCell)]
+    every = [record for table in tables for _, record in placing.load(results, "mini", table, TextCell)]
     ours = [one for one in every if one.status == "ok" and "own" not in one.cell]
     found = [one for one in ours if all(one.cell.get(key) == value for key, value in wanted.items())]
     if not found:

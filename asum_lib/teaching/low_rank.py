@@ -263,11 +263,11 @@ def rates_data(results: Path = RESULTS, scale: str = "mini") -> dict[str, dict[s
 
     Raises `InputError` where there are no records.
     """
-    from asum_lib.study import records
+    from asum_lib.study import placing
     from asum_lib.study.text_cells import RATES_TABLE, TextCell
 
     found: dict[str, dict[str, dict[float, float]]] = {}
-    for _, record in records.load(results, scale, RATES_TABLE, TextCell):
+    for _, record in placing.load(results, scale, RATES_TABLE, TextCell):
         if record.status == "ok" and record.cell["method"] in METHODS and "own" not in record.cell:
             pair = found.setdefault(f"{record.cell['model']}, {record.cell['corpus']}", {})
             pair.setdefault(record.cell["method"], {})[record.cell["learning_rate"]] = record.metrics["rouge1"].value

@@ -6,43 +6,30 @@ downloads; `snapshot` finds what was fetched, without network, and all loaders g
 Hugging Face cache (`$HF_HOME`), which other programs share. What the files mean is left to `models` and `corpora`.
 """
 
-import hashlib
 import os
 import re
 import shutil
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from asum_lib import paths
+from asum_lib import hub_cache, paths
 from asum_lib.errors import InputError
+from asum_lib.hub_cache import COMMIT, File, HubError
+from asum_lib.hub_cache import folder as cache_folder
 
 PINS = Path(__file__).with_name("hub.yaml")
-COMMIT = re.compile(r"[0-9a-f]{40}")
 _ADDRESS = re.compile(r"(datasets/)?(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?")
 # Of a repository that hub.yaml does not name, only these are fetched: weights never as pickle.
 _ANY_MODEL = ("*.json", "*.txt", "*.model", "model.safetensors", "model-*-of-*.safetensors")
 _ANY_DATASET = ("*.parquet", "*.json", "*.jsonl", "*.txt")
 
 
-class HubError(Exception):
-    """A fetch that failed through no mistake of the user: one line that names the repository and what to do."""
-
-
 class _Unreachable(HubError):
     """The Hub did not answer, so there is no use in asking it for the next repository."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A file of a repository. `size_bytes`, `sha256` (large files) and `git_sha1` (small ones) are None where unknown."""
-
-    path: str
-    size_bytes: int | None = None
-    sha256: str | None = None
-    git_sha1: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +95,9 @@ class _Locked:
     commit: str
     files: tuple[File, ...]
 
+    def __post_init__(self):
+        hub_cache.commit_of(self.commit)
+
 
 def repositories() -> tuple[Repository, ...]:
     """The pinned repositories, in the order of `hub.yaml`."""
@@ -162,7 +152,7 @@ def snapshot(repo_id: str) -> Path:
         raise InputError(f"{repository.repo_id}{at} is not fetched: run `asum fetch {repository.name}`")
     locked = _locked(repository)
     sizes = {file.path: file.size_bytes for file in (locked.files if locked else repository.pinned)}
-    whole = [path for path in _present(repository) if (folder / path).is_file() and sizes.get(path) in (None, _size(folder / path))]
+    whole = [path for path in _present(repository) if (folder / path).is_file() and sizes.get(path) in (None, hub_cache.size(folder / path))]
     if lacking := list(dict.fromkeys([*(path for path in sizes if path not in whole), *repository.unmet(whole)])):
         raise InputError(f"{repository.repo_id} is not fetched as a whole ({_some(lacking)} missing): run `asum fetch {repository.name}`")
     return folder
@@ -174,13 +164,6 @@ def revision(folder: str | Path) -> str | None:
     if folder.parent.name != "snapshots" or not folder.parent.parent.name.startswith(("models--", "datasets--")):
         return None
     return folder.name if COMMIT.fullmatch(folder.name) else None
-
-
-def cache_folder() -> Path:
-    """Folder of the Hugging Face cache. The rules are those of huggingface_hub, read now and not at its import."""
-    home = os.environ.get("HF_HOME", os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "huggingface"))
-    hub = os.environ.get("HF_HUB_CACHE", os.environ.get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub")))
-    return Path(os.path.expandvars(os.path.expanduser(hub)))
 
 
 def listing() -> list[dict[str, str]]:
@@ -232,7 +215,7 @@ def check(names: Iterable[str], progress: Callable[[str], None] = lambda line: N
             continue
         files = _expected(repository)
         progress(_summary(repository, folder, files))
-        faults = [f"{repository.repo_id}: {fault}" for file in files if (fault := _fault(folder / file.path, file))]
+        faults = [f"{repository.repo_id}: {fault}" for file in files if (fault := hub_cache.fault(folder / file.path, file))]
         faults += [f"{repository.repo_id}: {pattern} is missing" for pattern in repository.unmet(file.path for file in files)]
         if faults:
             faults[-1] += f"; run `asum fetch {repository.name}` to repair"
@@ -248,8 +231,6 @@ def fetch(names: Iterable[str], progress: Callable[[str], None] = lambda line: N
     asks for it again. With everything there, no network is needed. Raises InputError for an unknown name, and HubError where the
     disk is too small (before anything is downloaded).
     """
-    # Plain HTTP goes on after an interruption; the Xet protocol starts a file anew. Read by huggingface_hub at import.
-    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     outcomes, plans, unreachable = {}, [], None
     chosen = _choose(names)
     for repository in chosen:
@@ -281,8 +262,7 @@ def _folder(repository: Repository) -> Path | None:
     commit = repository.asked if COMMIT.fullmatch(repository.asked) else None
     if commit is None and (locked := _locked(repository)):
         commit = locked.commit
-    if commit is None and (ref := _storage(repository) / "refs" / repository.asked).is_file():
-        commit = ref.read_text().strip()
+    commit = commit or hub_cache.read_ref(_storage(repository), repository.asked)
     return _storage(repository) / "snapshots" / commit if commit else None
 
 
@@ -290,7 +270,8 @@ def _present(repository: Repository) -> list[str]:
     """The wanted files in the snapshot folder; also those whose blob is gone, so that they are missed."""
     folder = _folder(repository)
     links = [path for path in folder.rglob("*") if path.is_symlink() or path.is_file()] if folder else []
-    return sorted(filter(repository.wants, (path.relative_to(folder).as_posix() for path in links)))
+    names = (path.relative_to(folder).as_posix() for path in links)
+    return sorted(name for name in names if repository.wants(name) and hub_cache.is_inner_path(name))
 
 
 def _expected(repository: Repository) -> list[File]:
@@ -301,35 +282,9 @@ def _expected(repository: Repository) -> list[File]:
     return [replace(file, **{k: v for k, v in vars(pins.get(file.path, file)).items() if v is not None}) for file in files]
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
 def _summary(repository: Repository, folder: Path, files: Iterable[File]) -> str:
-    sizes = [_size(folder / file.path) for file in files]
+    sizes = [hub_cache.size(folder / file.path) for file in files]
     return f"{repository.repo_id}: {len(sizes)} files, {megabytes(sum(sizes))}"
-
-
-def _fault(path: Path, file: File) -> str | None:
-    """What is wrong with the file at `path`, in a clause that begins with the file's name; None if nothing is."""
-    if not path.is_file():
-        return f"{file.path} is missing"
-    size_bytes = path.stat().st_size
-    if file.size_bytes not in (None, size_bytes):
-        return f"{file.path} has {size_bytes:,} bytes, should have {file.size_bytes:,}"
-    name = Path(os.readlink(path)).name if path.is_symlink() else ""  # the blob's: its content's hash
-    sha256 = file.sha256 or (name if len(name) == 64 else None)
-    git_sha1 = file.git_sha1 or (name if len(name) == 40 else None)
-    if sha256 and (found := _digest(path, hashlib.sha256)) != sha256:
-        return f"{file.path} has sha256 {found}, should have {sha256}"
-    if not sha256 and git_sha1 and (found := _digest(path, lambda: hashlib.sha1(b"blob %d\0" % size_bytes))) != git_sha1:
-        return f"{file.path} has git sha1 {found}, should have {git_sha1}"
-    return None
-
-
-def _digest(path: Path, begin: Callable) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, begin).hexdigest()
 
 
 def _plan(repository: Repository, unreachable: HubError | None, progress: Callable[[str], None]) -> _Plan:
@@ -342,10 +297,11 @@ def _plan(repository: Repository, unreachable: HubError | None, progress: Callab
     missing = []
     for file in locked.files:
         path = folder / file.path
-        if fault := _fault(path, file):
+        if fault := hub_cache.fault(path, file):
+            if reason := hub_cache.foreign(_storage(repository), path):
+                raise HubError(f"{fault}: {reason}")
             if path.is_file():
-                progress(f"{repository.repo_id}: {fault}: removed, to be fetched anew")
-                _remove(path)
+                progress(f"{repository.repo_id}: {fault}: to be fetched anew")
             missing.append(file)
     if missing and unreachable:
         raise unreachable
@@ -368,9 +324,7 @@ def _lock(repository: Repository, unreachable: HubError | None) -> _Locked:
         return _Locked(folder.name, tuple(_expected(repository)))
     _write_lock(repository.key, locked)
     if not COMMIT.fullmatch(repository.asked):  # so that the cache, copied elsewhere without the lock, says it too
-        ref = _storage(repository) / "refs" / repository.asked
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(locked.commit)
+        hub_cache.write_ref(_storage(repository), repository.asked, locked.commit)
     return locked
 
 
@@ -393,19 +347,25 @@ def _ask(repository: Repository) -> _Locked:
             repository.repo_id, repo_type=repository.kind, revision=repository.revision, files_metadata=True, timeout=30
         )
     if COMMIT.fullmatch(repository.asked) and info.sha != repository.asked:
-        raise HubError(f"revision {repository.asked} was asked for and the Hub answered with {info.sha}")
-    files = []
-    for sibling in info.siblings:
-        if repository.wants(sibling.rfilename):
-            sha256 = sibling.lfs.sha256 if sibling.lfs else None
-            files.append(File(sibling.rfilename, sibling.size, sha256, None if sha256 else sibling.blob_id))
+        raise HubError(f"revision {repository.asked} was asked for and the Hub answered with {info.sha!r}")
+    try:
+        files = [_file(sibling) for sibling in info.siblings or () if repository.wants(sibling.rfilename)]
+        locked = _Locked(info.sha, tuple(sorted(files, key=lambda file: file.path)))
+    except ValueError as error:
+        raise HubError(f"the Hub's answer is not to be trusted: {error}: nothing is downloaded") from None
     if unmet := repository.unmet(file.path for file in files):
         raise HubError(f"revision {info.sha[:8]} has no {_some(unmet)}")
     if repository.kind == "model" and not any(file.path.endswith(".safetensors") for file in files):
         raise HubError(f"revision {info.sha[:8]} has no model.safetensors (pickled weights are not fetched)")
-    if odd := [file.path for file in files if file.size_bytes is None or ".." in Path(file.path).parts or file.path.startswith("/")]:
-        raise HubError(f"the Hub gives no size of {_some(odd)}, or a name outside the repository: nothing is downloaded")
-    return _Locked(info.sha, tuple(sorted(files, key=lambda file: file.path)))
+    if odd := [file.path for file in files if file.size_bytes is None or not file.digest]:
+        raise HubError(f"the Hub gives no size or no hash of {_some(odd)}: nothing is downloaded")
+    return locked
+
+
+def _file(sibling) -> File:
+    """What the Hub says of one file. Raises ValueError for what is no name, size or hash."""
+    sha256 = sibling.lfs.sha256 if sibling.lfs else None
+    return File(sibling.rfilename, sibling.size, sha256, None if sha256 else sibling.blob_id)
 
 
 def _carry_out(plan: _Plan, progress: Callable[[str], None]) -> Outcome:
@@ -415,15 +375,14 @@ def _carry_out(plan: _Plan, progress: Callable[[str], None]) -> Outcome:
         progress(f"{repository.repo_id}: {file.path}, {megabytes(file.size_bytes)}")
         try:
             with _explained(repository):
-                _download(repository, plan.commit, file)
+                fault = _download(repository, plan.commit, file)
         except _Unreachable as error:
             faults.append(f"{repository.repo_id}: {file.path}: {error}")
             break
         except HubError as error:
             faults.append(f"{repository.repo_id}: {file.path}: {error}")
             continue
-        if fault := _fault(folder / file.path, file):
-            _remove(folder / file.path)
+        if fault:
             faults.append(f"{repository.repo_id}: {fault}: removed; run `asum fetch {repository.name}` again")
     if not faults:
         done = f"{len(plan.missing)} fetched" if plan.missing else "nothing to fetch"
@@ -431,71 +390,30 @@ def _carry_out(plan: _Plan, progress: Callable[[str], None]) -> Outcome:
     return Outcome(repository, folder if folder.is_dir() else None, tuple(faults))
 
 
-def _download(repository: Repository, commit: str, file: File) -> None:
-    """One file into the cache. A part that an earlier run left behind is completed, not begun anew."""
-    from huggingface_hub import constants, file_download
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers
+def _download(repository: Repository, commit: str, file: File) -> str | None:
+    """One file into the cache; returns what is wrong with what came. A part that an earlier run left behind is completed, not begun anew."""
+    from huggingface_hub import file_download
+    from huggingface_hub.utils import build_hf_headers
 
-    storage = _storage(repository)
-    etag = file.sha256 or file.git_sha1
-    if etag and constants.HF_HUB_DISABLE_XET and not constants.is_offline_mode():
-        blobs = storage / "blobs"
-        lock = cache_folder() / ".locks" / storage.name / f"{etag}.lock"  # the one that huggingface_hub takes for this file
-        for folder in (blobs, lock.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        url = file_download.hf_hub_url(repository.repo_id, file.path, repo_type=repository.kind, revision=commit)
-        headers = build_hf_headers(library_name="asum") | {"Accept-Encoding": "identity"}
-        with WeakFileLock(lock):
-            if not (blobs / etag).exists():
-                part = _part(blobs, etag, file.size_bytes)
-                try:
-                    with part.open("ab") as stream:
-                        file_download.http_get(
-                            url,
-                            stream,
-                            resume_size=stream.tell(),
-                            headers=headers,
-                            expected_size=file.size_bytes,
-                            displayed_filename=file.path,
-                        )
-                except OSError as error:
-                    # Not cut off, but other than announced (416: shorter than the part), or the disk is full: of no use later.
-                    status = getattr(getattr(error, "response", None), "status_code", 416)
-                    if status == 416 and not isinstance(error, (ConnectionError, TimeoutError)):
-                        part.unlink(missing_ok=True)
-                    raise
-                part.replace(blobs / etag)
-    file_download.hf_hub_download(  # makes the link in the snapshot
-        repository.repo_id, file.path, repo_type=repository.kind, revision=commit, cache_dir=cache_folder(), library_name="asum"
-    )
+    def download(stream) -> None:
+        file_download.http_get(
+            file_download.hf_hub_url(repository.repo_id, file.path, repo_type=repository.kind, revision=commit),
+            stream,
+            resume_size=stream.tell(),
+            headers=build_hf_headers(library_name="asum") | {"Accept-Encoding": "identity"},
+            expected_size=file.size_bytes,
+            displayed_filename=file.path,
+        )
 
-
-def _part(blobs: Path, etag: str, size_bytes: int) -> Path:
-    """The unfinished file to go on with: the longest that is there, under one name; others of the same content are removed."""
-    kept = blobs / f"{etag}.incomplete"
-    for part in sorted(blobs.glob(f"{etag}*.incomplete"), key=_size):
-        if _size(part) <= size_bytes:
-            part.replace(kept)
-        else:
-            part.unlink()
-    return kept
-
-
-def _remove(path: Path) -> None:
-    """Remove a file of a snapshot and the blob that it links to."""
-    if path.is_symlink():
-        (path.parent / os.readlink(path)).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    return hub_cache.store(_storage(repository), commit, file, download)
 
 
 def _require_space(plans: list[_Plan]) -> None:
     """Raises HubError if the disk of the cache is too small for all that is missing."""
     needed = 0
     for plan in plans:
-        blobs = _storage(plan.repository) / "blobs"
-        for file in plan.missing:
-            begun = max((_size(part) for part in blobs.glob(f"{file.sha256 or file.git_sha1}*.incomplete")), default=0)
-            needed += max(file.size_bytes - begun, 0)
+        storage = _storage(plan.repository)
+        needed += sum(max(file.size_bytes - hub_cache.begun(storage, file), 0) for file in plan.missing)
     place = cache_folder()
     while not place.exists():
         place = place.parent
@@ -515,9 +433,9 @@ def _explained(repository: Repository) -> Iterator[None]:
     page = f"{constants.ENDPOINT}/{repository.address}"
     try:
         yield
-    except (OSError, errors.HTTPError, errors.OfflineModeIsEnabled) as error:
-        while isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-            error = error.__cause__  # it hides the reason behind advice on its own options
+    except HubError:
+        raise
+    except Exception as error:  # an answer or an address that makes no sense shows as whatever its use raises
         if isinstance(error, errors.OfflineModeIsEnabled):
             raise _Unreachable("HF_HUB_OFFLINE is set, and not all of it is there: unset it to download") from None
         if isinstance(error, errors.GatedRepoError):
@@ -531,8 +449,14 @@ def _explained(repository: Repository) -> Iterator[None]:
             advice = f"log in with `hf auth login`, and see {page}" if status in (401, 403) else "try again later"
             raise HubError(f"the Hub answered with status {status}: {advice}") from None
         if isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError)):
-            raise _Unreachable(f"cannot reach {constants.ENDPOINT} ({type(error).__name__}): check the network, or HF_ENDPOINT") from None
-        raise HubError(" ".join(str(error).split())) from None
+            proxy = ", the proxy that HTTPS_PROXY or HTTP_PROXY names," if urllib.request.getproxies() else ","
+            raise _Unreachable(f"cannot reach {constants.ENDPOINT} ({type(error).__name__}): check the network{proxy} or HF_ENDPOINT") from None
+        if isinstance(error, OSError):
+            raise HubError(" ".join(str(error).split())) from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise HubError(
+            f"cannot talk to {constants.ENDPOINT} ({reason}): check HF_ENDPOINT, and the proxy that HTTPS_PROXY names if there is one"
+        ) from None
 
 
 def _lock_path() -> Path:
@@ -559,7 +483,7 @@ def _read_lock() -> dict[str, _Locked]:
         return {
             key: _Locked(entry["revision"], tuple(File(name, **known) for name, known in entry["files"].items())) for key, entry in entries.items()
         }
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path} is damaged: remove it, and run `asum fetch` again") from None
 
 

@@ -19,8 +19,20 @@ def check_home() -> None:
 
 def cache() -> Path:
     """Folder for generated corpora and features: `$ASUM_CACHE`, or `asum` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "asum"
-    return Path(os.environ.get("ASUM_CACHE", default))
+    if given := os.environ.get("ASUM_CACHE"):
+        return expanded(given, "ASUM_CACHE")
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ASUM_CACHE") / "asum"
+
+
+def expanded(path: str | Path, variable: str = "HOME") -> Path:
+    """`path` with the user's home folder for a leading `~`.
+
+    Raises InputError where there is no such user, or a container knows none; `variable` is what to set then.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: no home folder is known for it: set {variable} to a folder") from None
 
 
 def readable(path) -> str:

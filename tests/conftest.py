@@ -51,6 +51,25 @@ def _weights(variable: str) -> Path:
 
 
 @pytest.fixture
+def the_hub():
+    """A Hub on this machine with one model and one data set."""
+    from fake_hub import FakeHub, serve
+    from hub_machine import COMMIT, MODEL
+
+    content = {"our/model": {COMMIT: MODEL}, "datasets/our/speech": {COMMIT: {"data/test.parquet": b"rows"}}}
+    with serve(FakeHub(content, dict.fromkeys(content, COMMIT))) as hub:
+        yield hub
+
+
+@pytest.fixture
+def machine(tmp_path, the_hub):
+    """A machine with an empty cache, and one model that is pinned to what `the_hub` holds."""
+    from hub_machine import Machine
+
+    return Machine(tmp_path, the_hub.url)
+
+
+@pytest.fixture
 def add_record(tmp_path) -> Callable[..., Path]:
     """Writes a made-up record under `tmp_path / "results"` from word errors an utterance, each of `words` words; returns its path.
 

@@ -7,6 +7,7 @@ refuse. It never opens a connection itself.
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,8 @@ class FakeHub:
     gated: set[str] = field(default_factory=set)
     hang_after_bytes: dict[str, int] = field(default_factory=dict)  # by file name: so much is sent, then nothing
     sent_instead: dict[str, bytes] = field(default_factory=dict)  # by file name: what is sent, whatever was announced
+    tamper: Callable[[dict], object] = lambda answer: None  # changes what is said of a repository
+    etag: str | None = None  # said of every file instead of its hash
     log: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     url: str = ""
     released: threading.Event = field(default_factory=threading.Event)
@@ -86,7 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
             if _is_large(name):
                 sibling["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
             siblings.append(sibling)
-        body = json.dumps({"id": repo.removeprefix("datasets/"), "sha": commit, "siblings": siblings}).encode()
+        answer = {"id": repo.removeprefix("datasets/"), "sha": commit, "siblings": siblings}
+        self.fake.tamper(answer)
+        body = json.dumps(answer).encode()
         self._send(200, body, {"Content-Type": "application/json"})
 
     def _file(self, repo: str, rest: str):
@@ -95,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(403, "GatedRepo")
         content = self.fake.repositories[repo][revision][name]
         digest = hashlib.sha256(content).hexdigest() if _is_large(name) else _git_sha1(content)
+        digest = self.fake.etag or digest
         headers = {"ETag": f'"{digest}"', "X-Repo-Commit": revision, "Accept-Ranges": "bytes"}
         if _is_large(name):
             headers |= {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content))}

@@ -19,7 +19,7 @@ from asum_lib.models import checkpoint, loading
 from asum_lib.models.loading import Speech, folder_of
 from asum_lib.models.summarize import Summarizer
 from asum_lib.models.summarize import load as load_summarizer
-from asum_lib.paths import CHECKPOINTS
+from asum_lib.paths import CHECKPOINTS, expanded
 
 NOTE = "asum_adapter.json"
 CONFIG = "adapter_config.json"
@@ -66,13 +66,13 @@ def save(model, folder: Path, *, base: str, precision: str, what: str, training:
 
 def is_adapter(where: str) -> bool:
     """Whether `where` is a folder with an adapter in it, and not a whole checkpoint."""
-    folder = Path(where).expanduser()
+    folder = expanded(where)
     return folder.is_dir() and any((folder / name).exists() for name in (NOTE, CONFIG, WEIGHTS)) and not (folder / "config.json").exists()
 
 
 def read(folder: Path) -> Note:
     """The note of an adapter that can be loaded; `InputError` in one line for what keeps it from it."""
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     if not folder.is_dir():
         raise InputError(f"adapter {folder}: no such folder")
     pickles = sorted(path.name for pattern in checkpoint.PICKLES for path in folder.glob(pattern))
@@ -131,7 +131,7 @@ def put_on(model, folder: Path, trainable: bool = False):
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    folder, note = Path(folder).expanduser(), read(folder)
+    folder, note = expanded(folder), read(folder)
     if note.base_sha256 is not None and checkpoint.checksum(Path(model.name_or_path)) != note.base_sha256:
         raise InputError(f"adapter {folder}: it was trained on other weights of {note.base} than those in {model.name_or_path}")
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from asum_lib import heap
+from asum_lib import heap, paths
 from asum_lib.errors import InputError, choose
 from asum_lib.models import checkpoint, ladder, real, two_bits
 from asum_lib.models.two_bits import SIMULATED
@@ -53,7 +53,7 @@ def folder_of(where: str) -> Path:
 
     Nothing is fetched. Raises `InputError` where there is neither.
     """
-    path = Path(where).expanduser()
+    path = paths.expanded(where)
     published = where in {real.repository(size) for size in real.ARCHITECTURES}
     if path.is_dir() and not published:  # a folder `openai` that happens to be here does not stand in for the pinned checkpoint
         return path

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from asum_lib import files, reading
 from asum_lib.errors import InputError
-from asum_lib.models import checkpoint, loading
+from asum_lib.models import checkpoint, loading, pretrained
 from asum_lib.models.loading import Speech, folder_of
 from asum_lib.models.summarize import Summarizer
 from asum_lib.models.summarize import load as load_summarizer
@@ -128,7 +128,6 @@ def put_on(model, folder: Path, trainable: bool = False):
 
     Raises `InputError` where the adapter belongs to other weights, or does not fit. The base model is changed in place.
     """
-    from peft import PeftModel
     from safetensors import SafetensorError
 
     folder, note = expanded(folder), read(folder)
@@ -139,7 +138,9 @@ def put_on(model, folder: Path, trainable: bool = False):
             warnings.filterwarnings("ignore", message="The following rank_pattern keys")
             warnings.filterwarnings("ignore", message="Found missing adapter keys")  # which `check_weights` refuses
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # PEFT asks transformers the old way
-            adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device=str(model.device))
+            adapted = pretrained.adapter(model, folder, is_trainable=trainable)
+    except InputError:
+        raise
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # a damaged file shows as any of these
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"adapter {folder}: cannot be read ({reason}): copy it anew") from error

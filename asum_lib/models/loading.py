@@ -16,7 +16,7 @@ from pathlib import Path
 
 from asum_lib import heap, paths
 from asum_lib.errors import InputError, choose
-from asum_lib.models import checkpoint, ladder, real, two_bits
+from asum_lib.models import checkpoint, ladder, pretrained, real, two_bits
 from asum_lib.models.two_bits import SIMULATED
 
 QUANTISATION = {  # arguments of transformers' BitsAndBytesConfig; the rest of the model stays in `compute_dtype`
@@ -115,15 +115,10 @@ def load_parts(where: str, language: str | None = None):
 
     The tokenizer's prefix says `language`, English by default; `InputError` for one that the model does not know.
     """
-    from transformers import WhisperFeatureExtractor, WhisperTokenizer
-
     folder = folder_of(where)
     checkpoint.check(folder)
-    try:
-        tokenizer = WhisperTokenizer.from_pretrained(str(folder), local_files_only=True)
-        extractor = WhisperFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # a damaged file shows as whatever its parser raises
-        raise InputError(f"checkpoint {folder}: its tokenizer or feature extractor cannot be read ({_reason(error)}): fetch it again") from error
+    tokenizer = pretrained.tokenizer(folder, "WhisperTokenizer")
+    extractor = pretrained.feature_extractor(folder)
     tokenizer.set_prefix_tokens(**_language(folder, language))
     tokenizer.clean_up_tokenization_spaces = False  # the published files ask for it, transformers leaves it out and says so each time
     return tokenizer, extractor
@@ -157,7 +152,6 @@ def load_model(folder: Path, precision: str, dtype: str | None = None, place: st
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoConfig, GenerationConfig
     from transformers.utils.logging import disable_progress_bar
 
     from asum_lib.models import catalogue
@@ -165,18 +159,17 @@ def load_model(folder: Path, precision: str, dtype: str | None = None, place: st
     choose("precision", precision, (*PRECISIONS, *SIMULATED))
     dtype = choose("dtype", dtype or compute_dtype(precision), real.DTYPES)
     disable_progress_bar()  # a bar a cell for weights that load in milliseconds
-    for noisy in ("autograd._functions", "backends.cpu.ops"):  # a line a layer about float16 casts; an optional kernel package
-        logging.getLogger(f"bitsandbytes.{noisy}").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # a line a layer about float16 casts
     kind = getattr(torch, dtype)
     options = {"dtype": kind, "output_loading_info": True, "device_map": {"": place}}
     try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        config = pretrained.config(folder)
         if not _is_quantised(folder, config, precision) and precision in QUANTISATION:
             options["quantization_config"] = quantisation_config(precision, kind)
         with _in_pieces(folder) as weights, _one_by_one(), _memory_for(folder):
-            model, report = catalogue.model_class(config).from_pretrained(None, config=config, state_dict=weights, **options)
+            model, report = pretrained.model(catalogue.model_class(config), config, weights, **options)
         if (Path(folder) / "generation_config.json").is_file():  # which transformers does not look for beside weights that are given
-            model.generation_config = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
+            model.generation_config = pretrained.generation_config(folder)
     except InputError:
         raise
     except (OSError, ValueError, SafetensorError) as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
-from asum_lib.models import checkpoint
+from asum_lib.models import checkpoint, pretrained
 
 NOTE = "random weights, format check only"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -100,7 +100,7 @@ def random_checkpoint(
     The same seed gives the same weights.
     """
     import torch
-    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
     folder, tokenizer_folder = Path(folder), Path(tokenizer_folder)
     resolved = config(size)
@@ -109,7 +109,7 @@ def random_checkpoint(
         raise InputError(f"folder {folder} is there already: name a new or an empty one")
     if not any((tokenizer_folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise InputError(f"tokenizer {tokenizer_folder}: no tokenizer.json or vocab.json there")
-    tokenizer = WhisperTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
+    tokenizer = pretrained.tokenizer(tokenizer_folder, "WhisperTokenizer")
     if len(tokenizer) > resolved.vocab_size:
         raise InputError(f"tokenizer {tokenizer_folder}: {len(tokenizer)} tokens, but Whisper {size} has {resolved.vocab_size}")
     generation = _generation(tokenizer, size, max_length)

@@ -28,7 +28,7 @@ from asum_lib.corpora.phrases import phrases
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.corpora.talks import Talks
 from asum_lib.errors import InputError
-from asum_lib.models import adapted, summarize
+from asum_lib.models import adapted, pretrained, summarize
 from asum_lib.models.loading import Speech, unpacked
 from asum_lib.models.transcribe import windows_at_once
 
@@ -348,13 +348,14 @@ def load(folder: Path, precision: str, scale: str = "paper") -> Ear:
     speech = adapted.speech(str(folder.parent / note["hearer"]), precision, scale)
     text = adapted.summarizer(str(folder.parent / note["summarizer"]), "fp32", "en", scale)
     ear = join(speech, text, 0, inner=note["inner"])
-    from peft import PeftModel  # after a model was loaded, which quiets what bitsandbytes says while it is imported
     from safetensors import SafetensorError
 
     try:
         with warnings.catch_warnings():  # as in `adapted.put_on`
             warnings.filterwarnings("ignore", message="The following rank_pattern keys")
-            model = PeftModel.from_pretrained(ear.model, str(folder), torch_device=str(ear.model.device))
+            model = pretrained.adapter(ear.model, folder)
+    except InputError:
+        raise
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"end-to-end model {folder}: cannot be read ({' '.join(str(error).split())[:200]}): copy it anew") from error
     adapted.check_weights(model, folder)

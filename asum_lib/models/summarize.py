@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asum_lib.errors import InputError
+from asum_lib.models import pretrained
 from asum_lib.models.text_ladder import LANGUAGE_CODES
 from asum_lib.paths import CHECKPOINTS
 
@@ -59,12 +60,7 @@ def family_of(config) -> str:
 
 def load_tokenizer(folder: Path, language: str):
     """The tokenizer of a checkpoint folder, told the language where it has one; `InputError` where it cannot be read."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # a damaged file shows as whatever its parser raises
-        raise InputError(f"checkpoint {folder}: its tokenizer cannot be read ({str(error).strip().splitlines()[0]}): fetch it again") from error
+    tokenizer = pretrained.tokenizer(folder)
     if not set(tokenizer(PROBE, add_special_tokens=False).input_ids) - {tokenizer.unk_token_id}:
         raise InputError(f"checkpoint {folder}: its tokenizer knows no letter of {PROBE!r}: fetch it again")
     if hasattr(tokenizer, "src_lang"):

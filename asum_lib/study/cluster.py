@@ -122,13 +122,11 @@ def _model(cell):
     """What `fit` takes for a cell's model: a name of the catalogue, or the configuration of a mini checkpoint."""
     if cell.scale == "paper":
         return f"whisper-{cell.size}" if isinstance(cell, Cell) else CATALOGUE[cell.model]
-    from transformers import AutoConfig
-
-    from asum_lib.models import checkpoint, ladder, text_ladder
+    from asum_lib.models import checkpoint, ladder, pretrained, text_ladder
 
     folder = ladder.checkpoint(cell.size) if isinstance(cell, Cell) else text_ladder.checkpoint(cell.model)
     (checkpoint.check if isinstance(cell, Cell) else checkpoint.check_text)(folder)
-    return AutoConfig.from_pretrained(folder, local_files_only=True)
+    return pretrained.config(folder)
 
 
 def _plan(cell, decode: bool = False) -> fit.Plan:

@@ -4,7 +4,6 @@ The figures are those of `asum_lib.study.fit`: accounted from the architecture, 
 interpreter and libraries beside them, and the largest of loading and the step decides. On a GPU only the tensors on it count.
 """
 
-import logging
 import re
 import textwrap
 import warnings
@@ -316,7 +315,6 @@ def _quiet() -> Iterator[None]:
     """Without what libraries say of kernels, caches and names that no accounting uses."""
     from transformers.utils import logging as of_transformers  # sets its own level when it is imported
 
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     level = of_transformers.get_verbosity()
     of_transformers.set_verbosity_error()
     try:

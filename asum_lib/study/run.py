@@ -76,13 +76,11 @@ class _Row:
 
     @cached_property
     def config(self):
-        from transformers import WhisperConfig
-
-        from asum_lib.models import checkpoint
+        from asum_lib.models import checkpoint, pretrained
         from asum_lib.models.loading import folder_of
 
         checkpoint.check(folder_of(self.base))
-        return WhisperConfig.from_pretrained(folder_of(self.base), local_files_only=True)
+        return pretrained.config(folder_of(self.base))
 
     @cached_property
     def checksum(self) -> str:

@@ -5,7 +5,6 @@ The update of a real model comes from a short fit of the study's small T5, the l
 """
 
 import importlib
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -248,8 +247,7 @@ def _layer(method: str, rank: int, alpha: int | None, out: int, into: int, rslor
 
 
 def quiet() -> None:
-    """Nothing on a page of what PEFT's imports say: bitsandbytes lacks a kernel for 4-bit products, and tqdm a widget, neither used here."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    """Hide from a page what PEFT's imports say of a widget of tqdm's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="IProgress not found")
         importlib.import_module("tqdm.auto")

@@ -119,10 +119,9 @@ def misread(numbers, width: int, block: int = BLOCK) -> np.ndarray:
 
 
 def quiet() -> None:
-    """Before the first import of transformers or bitsandbytes: keeps off a page what they say of widgets, kernels and float16 casts."""
+    """Before the first import of transformers or bitsandbytes: keeps off a page what they say of widgets and float16 casts."""
     worked.quiet()
-    for part in ("backends.cpu.ops", "autograd._functions"):
-        logging.getLogger(f"bitsandbytes.{part}").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
 def _functional():

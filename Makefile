@@ -32,10 +32,11 @@ help:  ## say what the targets do
 
 env: $(STAMP)  ## make .venv from requirements.lock
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock constraints.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or give its path with make PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --progress-bar off -r requirements.lock
+	$(BIN)/pip install --progress-bar off --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install --progress-bar off --constraint constraints.txt torch  # adds the CUDA libraries of PyPI's build, else nothing
 	$(BIN)/pip install --no-deps --no-build-isolation -e .
 	$(BIN)/pip check
 	touch $@
@@ -64,11 +65,18 @@ lint: env  ## check style and that notebooks carry no outputs
 	$(BIN)/ruff format --check .
 	find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --verify
 
-lock: ## resolve pyproject.toml anew into requirements.lock (the one target that changes versions)
+# uv asks PyPI for the hashes of all files of a version. It does not see PyTorch's CPU index: what pip finds for torch is hashed here.
+lock: ## resolve pyproject.toml anew into requirements.lock and constraints.txt (the one target that changes versions)
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --progress-bar off ".[dev]"
-	{ grep '^#' requirements.lock; build/lock/bin/pip freeze --all --exclude pip --exclude asum | sed -E 's/\+cpu$$//'; } > build/lock.txt
-	mv build/lock.txt requirements.lock && rm -rf build/lock
+	build/lock/bin/pip freeze --all --exclude pip --exclude asum | sed -E 's/\+cpu$$//' > build/lock/in.txt
+	build/lock/bin/pip install --progress-bar off uv
+	build/lock/bin/pip download --progress-bar off --no-deps --dest build/lock/torch "$$(grep '^torch==' build/lock/in.txt)"
+	build/lock/bin/uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --system-certs \
+		--python build/lock/bin/python build/lock/in.txt --output-file build/lock/hashed.txt
+	{ grep '^#' requirements.lock; sed "/^torch==/a\\    $$(build/lock/bin/pip hash build/lock/torch/torch-*.whl | tail -1) \\\\" build/lock/hashed.txt; } > build/lock.txt
+	{ grep '^#' constraints.txt; sed -nE 's/^([^ #]+==[^ ]+).*/\1/p' build/lock.txt; } > build/constraints.txt
+	mv build/lock.txt requirements.lock && mv build/constraints.txt constraints.txt && rm -rf build/lock
 
 clean:  ## remove what was built; environment, records and caches stay
 	rm -rf build _build .snakemake .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""One environment in three files: pyproject.toml says what is needed, environment.yml and requirements.lock say which version."""
+"""One environment: pyproject.toml says what is needed, requirements.lock, constraints.txt and environment.yml which version."""
 
 import ast
 import importlib.metadata
@@ -29,9 +29,15 @@ def needed() -> list[Requirement]:
 
 
 def locked() -> dict[str, Version]:
-    lines = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    pins = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return {canonicalize_name(name): Version(version) for name, version in pins}
+    return {canonicalize_name(name): Version(version) for name, version, _ in entries()}
+
+
+def entries() -> list[tuple[str, str, list[str]]]:
+    """Name, version and hashes of each package in the lock."""
+    text = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    lines = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
+    found = [re.fullmatch(r"(\S+)==(\S+)((?: +--hash=sha256:[0-9a-f]{64})*)\s*", line) for line in lines]
+    return [(match[1], match[2], match[3].split()) for match in found]
 
 
 def conda() -> list:
@@ -52,7 +58,36 @@ def test_environment_yml_and_lock_agree():
     assert {canonicalize_name(pin.name): str(pin.specifier) for pin in pins} == {
         canonicalize_name(requirement.name): f"=={locked()[canonicalize_name(requirement.name)]}" for requirement in needed()
     }
-    assert "-c requirements.lock" in conda_pip()
+    assert "-c constraints.txt" in conda_pip()
+
+
+@pytest.mark.parametrize(("name", "hashes"), [(name, hashes) for name, _, hashes in entries()], ids=[name for name, *_ in entries()])
+def test_every_package_is_locked_with_hashes(name, hashes):
+    assert hashes and len(set(hashes)) == len(hashes)
+
+
+def test_make_env_checks_the_hashes():
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    assert "pip install --progress-bar off --no-deps --require-hashes -r requirements.lock" in makefile
+
+
+def test_constraints_are_the_lock_without_hashes():
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [f"{name}=={version}" for name, version, _ in entries()]
+
+
+def test_the_lock_knows_both_builds_of_torch():
+    """PyPI's for Python 3.11 on Linux, and those of PyTorch's CPU index."""
+    hashes = next(hashes for name, _, hashes in entries() if name == "torch")
+    cpu = {"6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b", "84453b69508ec79902f899c5ed9495acb9e2bbe9fda5f1d5d6f19e3c3842e1a7"}
+    assert cpu < {line.removeprefix("--hash=sha256:") for line in hashes}
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / ".github/workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_actions_are_pinned_to_a_commit(path):
+    used = re.findall(r"uses: (\S+)(.*)", path.read_text(encoding="utf-8"))
+    loose = [action for action, said in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) or not re.fullmatch(r"  # v\d+\.\d+\.\d+", said)]
+    assert used and loose == []
 
 
 def test_python_version_is_one_and_the_same():

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import tarfile
 from collections import Counter
 
@@ -35,6 +36,12 @@ def recordings(tmp_path_factory):
             for take in range(50):
                 (folder / f"{digit}_{speaker}_{take}.wav").write_bytes(content.getvalue())
     return folder
+
+
+@pytest.fixture
+def accepted(recordings, monkeypatch):
+    """The made-up FSDD passes for the real one."""
+    monkeypatch.setattr(digits, "SAMPLES_SHA256", digits.samples_sha256(digits.take_files(recordings)))
 
 
 @pytest.fixture
@@ -148,7 +155,7 @@ def test_an_incomplete_folder_is_refused_by_what_it_lacks(tmp_path, monkeypatch)
         digits.take_files(digits.source())
 
 
-def test_a_split_is_made_once_and_then_needs_no_fsdd(recordings, nowhere, monkeypatch):
+def test_a_split_is_made_once_and_then_needs_no_fsdd(recordings, accepted, nowhere, monkeypatch):
     monkeypatch.setenv("ASUM_FSDD", str(recordings))
     corpus = load_corpus("digits", "dev")
     assert (corpus.name, corpus.split, corpus.fingerprint) == ("digits", "dev", digits.fingerprint("dev"))
@@ -174,7 +181,7 @@ def pack(archive, *members):
     return archive.as_uri()
 
 
-def test_the_download_takes_the_recordings_and_nothing_else(recordings, nowhere):
+def test_the_download_takes_the_recordings_and_nothing_else(recordings, accepted, nowhere):
     files = [(f"set-1.0.10/recordings/{path.name}", path.read_bytes()) for path in recordings.iterdir()]
     strange = [
         ("set-1.0.10/README.md", b"hello"),
@@ -191,6 +198,39 @@ def test_the_download_takes_the_recordings_and_nothing_else(recordings, nowhere)
     assert sorted(path.name for path in nowhere.rglob("*") if path.name in ("escaped.wav", "0_evil_0.wav")) == []
     assert lines[-1] == "digits: 3000 takes of 6 speakers are there"
     assert digits.download("file:///not-asked-again") == folder
+
+
+def test_a_download_of_other_audio_leaves_nothing_behind(recordings, nowhere):
+    files = [(f"set-1.0.10/recordings/{path.name}", path.read_bytes()) for path in recordings.iterdir()]
+    with pytest.raises(
+        InputError, match=r"does not hold the recordings of FSDD v1\.0\.10: its samples have sha256 .*, should have cca99fe2"
+    ):
+        digits.download(pack(nowhere / "set.tar.gz", *files))
+    assert list((nowhere / "cache").iterdir()) == []
+
+
+def test_no_split_is_made_of_one_changed_sample(recordings, accepted, nowhere, monkeypatch):
+    changed = shutil.copytree(recordings, nowhere / "changed")
+    samples, rate_hz = soundfile.read(changed / "7_theo_12.wav", dtype="int16")
+    samples[1_000] += 1
+    soundfile.write(changed / "7_theo_12.wav", samples, rate_hz)
+    monkeypatch.setenv("ASUM_FSDD", str(changed))
+    with pytest.raises(InputError, match="does not hold the recordings"):
+        load_corpus("digits", "dev")
+
+
+def test_the_same_samples_in_another_format_are_the_same_audio(recordings, accepted, nowhere):
+    other = nowhere / "flac"
+    other.mkdir()
+    files = digits.take_files(recordings)
+    for name in files:
+        soundfile.write(other / f"{name}.flac", *soundfile.read(files[name], dtype="int16"))
+    assert digits.samples_sha256({name: other / f"{name}.flac" for name in files}) == digits.SAMPLES_SHA256
+
+
+def test_a_download_that_fails_is_one_line(nowhere):
+    with pytest.raises(OSError, match=r"cannot reach http://127\.0\.0\.1:9/x \(.*\): check the network, and the proxy"):
+        digits.download("http://127.0.0.1:9/x")
 
 
 def test_a_download_without_all_takes_leaves_nothing_behind(nowhere):
@@ -210,6 +250,10 @@ def test_a_broken_download_leaves_nothing_behind(nowhere):
 
 def test_the_download_is_of_a_named_version():
     assert re.fullmatch(r"https://github\.com/Jakobovski/free-spoken-digit-dataset/archive/.*v1\.0\.10\.tar\.gz", digits.URL)
+
+
+def test_real_takes_are_those_of_the_records(real_data):
+    assert len(digits.check(real_data / "spoken-digits")) == 3_000
 
 
 def test_real_takes_have_the_words_and_the_split_that_the_set_says(real_data):

@@ -5,7 +5,8 @@ split holds: takes 0 to 4 of each digit and speaker are test, and of the others 
 No take is in two splits. Within a split a take recurs in several strings (a test take in about eight), and the six
 speakers are in every split, so intervals over strings are somewhat too narrow for new takes, and say nothing of new people.
 
-The recipe, which takes with which pauses, follows from the grid and a seed alone, so `fingerprint` needs no audio. A
+The recipe, which takes with which pauses, follows from the grid and a seed alone, so `fingerprint` needs no audio: whatever
+does not sound as `SAMPLES_SHA256` says is no source of this corpus, so a fingerprint stands for its audio too. A
 string that would not fit `LONGEST_S` loses its last digits: `text` is what was spoken, and nothing is cut inside a word.
 """
 
@@ -16,6 +17,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
@@ -36,6 +38,7 @@ SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 TAKES = {"test": range(0, 5), "dev": range(5, 12), "train": range(12, 50)}
 STRINGS = {"train": 400, "dev": 120, "test": 500}
 LONGEST_S = 3.9  # the mini ladder hears 4 s
+SAMPLES_SHA256 = "cca99fe2b30f2d4d69fcb357e99c4d8e439555fd5fa05ca908eb8b7c554e5023"  # of the takes that the records were measured on
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz"
 _LARGEST_ARCHIVE_BYTES = 500_000_000
 _LARGEST_TAKE_BYTES = 2_000_000
@@ -66,7 +69,7 @@ def load(split: str, progress: Callable[[str], None] = lambda line: None) -> Cor
     """The strings of a split as a corpus, made on first use and cached; `InputError` where FSDD is nowhere to be found."""
     digest = fingerprint(split)
     folder = cache() / "corpora" / f"digits-{split}-{digest[:12]}"
-    audio = {} if made(folder) else take_files(source())
+    audio = {} if made(folder) else check(source())
     spoken = ((string.id, *speak(string, audio)) for string in strings(split))
     return materialize(folder, "digits", split, digest, spoken, progress)
 
@@ -131,18 +134,44 @@ def take_files(folder: Path) -> dict[str, Path]:
     return {name: files[name] for name in _grid()}
 
 
+def check(folder: Path) -> dict[str, Path]:
+    """`take_files`, where every sample of every take is that of the recordings that the study was measured on, in any lossless format.
+
+    Raises InputError.
+    """
+    files = take_files(folder)
+    if (found := samples_sha256(files)) != SAMPLES_SHA256:
+        raise InputError(f"{folder} does not hold the recordings of FSDD v1.0.10: its samples have sha256 {found}, should have {SAMPLES_SHA256}")
+    return files
+
+
+def samples_sha256(files: dict[str, Path]) -> str:
+    """SHA-256 over name, sample rate, length and 16-bit samples of each take, in the order given."""
+    import soundfile
+
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        try:
+            samples, rate_hz = soundfile.read(path, dtype="int16")
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
+        digest.update(f"{name} {rate_hz} {len(samples)}\n".encode())
+        digest.update(samples.astype("<i2").tobytes())
+    return digest.hexdigest()
+
+
 def download(url: str = URL, progress: Callable[[str], None] = lambda line: None) -> Path:
     """Fetch FSDD v1.0.10 (about 16 MB) into the cache folder, whole or not at all; returns its folder, at once where it exists."""
     folder = cache() / "fsdd"
     if folder.is_dir():
-        take_files(folder)
+        check(folder)
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fsdd", dir=folder.parent) as work:
         archive = Path(work) / "archive.tar.gz"
         _fetch(url, archive, progress)
         _unpack(archive, Path(work) / "fsdd" / "recordings")
-        take_files(Path(work) / "fsdd")
+        check(Path(work) / "fsdd")
         progress("digits: 3000 takes of 6 speakers are there")
         os.rename(Path(work) / "fsdd", folder)
     return folder
@@ -188,7 +217,12 @@ def _listed(manifest: Path) -> dict[str, Path]:
 
 
 def _fetch(url: str, path: Path, progress: Callable[[str], None]) -> None:
-    with urllib.request.urlopen(url, timeout=60) as answer, path.open("wb") as file:
+    try:
+        answer = urllib.request.urlopen(url, timeout=60)
+    except (urllib.error.URLError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(f"cannot reach {url} ({reason}): check the network, and the proxy that HTTPS_PROXY names if there is one") from None
+    with answer, path.open("wb") as file:
         expected, done = int(answer.headers.get("Content-Length") or 0), 0
         while block := answer.read(1 << 20):
             file.write(block)

@@ -202,9 +202,7 @@ def test_the_download_takes_the_recordings_and_nothing_else(recordings, accepted
 
 def test_a_download_of_other_audio_leaves_nothing_behind(recordings, nowhere):
     files = [(f"set-1.0.10/recordings/{path.name}", path.read_bytes()) for path in recordings.iterdir()]
-    with pytest.raises(
-        InputError, match=r"does not hold the recordings of FSDD v1\.0\.10: its samples have sha256 .*, should have cca99fe2"
-    ):
+    with pytest.raises(InputError, match=r"does not hold the recordings of FSDD v1\.0\.10: its samples have sha256 .*, should have cca99fe2"):
         digits.download(pack(nowhere / "set.tar.gz", *files))
     assert list((nowhere / "cache").iterdir()) == []
 

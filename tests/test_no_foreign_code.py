@@ -149,7 +149,7 @@ def test_an_adapter_imports_no_module_by_its_mapping(adapter, mark):
 
 def test_an_adapter_that_names_a_core_to_import_is_refused(adapter, mark):
     change(adapter / adapted.CONFIG, megatron_config={"a": 1}, megatron_core="evil_module")
-    with pytest.raises(InputError, match=r"adapter_config.json asks for megatron_c.*, by which PEFT imports a module"):
+    with pytest.raises(InputError, match="has a megatron_config, whose code would be run"):
         adapted.summarizer(str(adapter), "fp32", "en", "mini")
     assert not mark.exists()
 

@@ -84,8 +84,7 @@ def read(folder: Path) -> Note:
     config = _read(folder / CONFIG)
     if config.get("peft_type") not in KINDS:
         raise InputError(f"adapter {folder}: {CONFIG} says peft_type {config.get('peft_type')!r}: only {' and '.join(KINDS)} are loaded")
-    if config.get("megatron_config"):  # PEFT then imports the module that the configuration names
-        raise InputError(f"adapter {folder}: {CONFIG} has a megatron_config, whose code would be run: save the adapter without it")
+    pretrained.refuse_code(folder, config)
     return _note(folder) if (folder / NOTE).is_file() else _foreign(folder, config)
 
 

@@ -14,8 +14,6 @@ ATTENTION = ("eager", "sdpa", "flash_attention_2", "flex_attention")  # transfor
 QUANTISER = "bitsandbytes"
 _FETCHED_DECODING = ("penalty_alpha", "dola_layers", "num_beam_groups", "constraints", "force_words_ids")
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
-_IMPORTING = ("megatron_config", "megatron_core")  # of an adapter's configuration: PEFT imports the module that they name
-_MEGATRON = "megatron.core"  # which PEFT writes down by itself
 
 
 def config(folder: Path):
@@ -67,11 +65,14 @@ def adapter(base, folder: Path, **options):
     """The PEFT model of a loaded `base` and the adapter in `folder`. Raises InputError where it asks for code, else what PEFT raises."""
     from peft import PeftModel
 
-    said = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
-    for name in _IMPORTING:
-        if said.get(name) not in (None, _MEGATRON):
-            raise InputError(f"adapter {folder}: adapter_config.json asks for {name}, by which PEFT imports a module: remove it")
+    refuse_code(folder, json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8")))
     return PeftModel.from_pretrained(base, str(folder), torch_device=str(base.device), local_files_only=True, **options)
+
+
+def refuse_code(folder: Path, said: dict) -> None:
+    """Refuse the configuration `said` of an adapter by which PEFT would import a module that it names. Raises InputError."""
+    if said.get("megatron_config"):
+        raise InputError(f"adapter {folder}: adapter_config.json has a megatron_config, whose code would be run: save the adapter without it")
 
 
 def _part(folder: Path, kind: str, what: str):

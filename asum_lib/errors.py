@@ -5,7 +5,15 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Bad input from a person: names the thing, its value, and what would be right."""
+    """Bad input from a person: names the thing, its value, and what would be right.
+
+    The message is one line: what ends a line in it, or cannot be printed, is written as its escape.
+    """
+
+    def __init__(self, message: object = ""):
+        text = str(message)
+        shown_letters = (letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+        super().__init__(text if text.isprintable() else "".join(shown_letters))
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook: in a notebook too, the message is all that is shown."""

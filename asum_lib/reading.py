@@ -16,6 +16,7 @@ from asum_lib.errors import InputError
 MOST_BYTES = 64 * 2**20  # of a file that is read whole
 MOST_UNPACKED_BYTES = 256 * 2**20
 MOST_YAML_BYTES = 2**20  # its parser takes seconds for each
+MOST_FILES = 100_000
 DEPTH = 64  # of objects and lists in each other
 MOST_NODES = 200_000  # of YAML, with its aliases written out
 
@@ -110,6 +111,17 @@ def unpack(packed: bytes, where: str, most: int = MOST_UNPACKED_BYTES) -> bytes:
     except zlib.error as error:
         raise InputError(f"{where}: not a whole gzip file ({error})") from None
     return b"".join(parts)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files in a folder and in those inside it, by name; `InputError` where they are more than any corpus has."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        found += [Path(root, name) for name in names]
+        if len(found) > MOST_FILES:
+            raise InputError(f"{folder}: more than {MOST_FILES:,} files lie in it: name the folder of the corpus alone")
+    return sorted(found)
 
 
 def _read(descriptor: int, most: int) -> bytes:

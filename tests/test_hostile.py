@@ -5,15 +5,26 @@ one's own are mutated in `test_own_claims`.
 """
 
 import contextlib
+import gzip
+import hashlib
+import importlib
+import json
 import os
+import resource
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hostile import VALUES
 
 from asum_lib import cli
+from asum_lib.corpora import say as speech
 from asum_lib.errors import InputError
-from asum_lib.paths import CHECKPOINTS, NOTEBOOKS, RESULTS
+from asum_lib.paths import CHECKPOINTS, NOTEBOOKS, REPOSITORY, RESULTS
+from asum_lib.study import parameters, run, talk_run, text_run
 
 pytestmark = pytest.mark.slow
 BUSY_S, WAITING_S = 10, 120  # of the processor, and on the clock of a machine that does other things too
@@ -138,3 +149,193 @@ def test_every_command_is_tried():
 def test_every_help_is_printed(asum):
     for command in SLOTS:
         assert asum(command, "--help")[0] == 0
+
+
+# Files that are read ------------------------------------------------------------------------------------------------------
+
+
+def a_record(folder: Path) -> Path:
+    """A copy of a committed record with its samples; returns the record."""
+    source = RESULTS / "mini" / "whisper_digits" / "whisper-tiny-fp32-none-s0.json"
+    target = folder / "mini" / "whisper_digits" / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+    shutil.copy(source.with_name(f"{source.stem}.samples.jsonl.gz"), target.parent)
+    return target
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def as_link(target: str):
+    def change(path: Path) -> None:
+        path.unlink()
+        path.symlink_to(target)
+
+    return change
+
+
+def as_text(text: str):
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def as_sparse(path: Path) -> None:
+    path.write_bytes(b"")
+    os.truncate(path, 2**40)
+
+
+def as_bomb(path: Path) -> None:
+    """A gigabyte of nothing, packed, with the hash that the record names."""
+    samples = path.with_name(f"{path.stem}.samples.jsonl.gz")
+    packed = gzip.compress(bytes(10**6)) * 1_000
+    samples.write_bytes(packed)
+    record = json.loads(path.read_text())
+    record["samples"]["sha256"] = hashlib.sha256(packed).hexdigest()
+    path.write_text(json.dumps(record))
+
+
+CHANGES = {
+    "pipe": as_pipe,
+    "zeros": as_link("/dev/zero"),
+    "itself": lambda path: as_link(path.name)(path),
+    "folder": as_folder,
+    "sparse": as_sparse,
+    "empty": as_text(""),
+    "deep": as_text("[" * 100_000),
+    "deep object": as_text('{"schema":' * 5_000),
+    "digits": as_text('{"schema": ' + "9" * 5_000 + "}"),
+    "nothing": as_text("null"),
+    "nan": as_text("NaN"),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "aliases": as_text("a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)) + "claims: *a39\n"),
+    "itself in yaml": as_text("claims: &a [*a]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_hostile_record_is_named(change, asum, tmp_path):
+    record = a_record(tmp_path / "given")
+    CHANGES[change](record)
+    for command in (["table", "whisper_digits"], ["table", "whisper_digits", "--format", "json"]):
+        status, err = asum(*command, "--results", tmp_path / "given")
+        unseen = change in ("folder", "pipe", "zeros", "itself")  # no file: its cell shows as missing
+        assert (status == 2 and record.name in err) or (unseen and status == 0), (change, status, err[-300:])
+
+
+def test_samples_that_unpack_to_gigabytes_are_refused(asum, tmp_path):
+    record = a_record(tmp_path / "given")
+    as_bomb(record)
+    status, err = asum("table", "whisper_digits", "--results", tmp_path / "given")
+    assert status == 2 and "more than is read of it" in err
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_hostile_file_of_claims_is_named(change, asum, tmp_path):
+    path = tmp_path / "given" / "mine.yaml"
+    shutil.copy(REPOSITORY / "book" / "own_claims.yaml", path)
+    CHANGES[change](path)
+    assert asum("claims", "--file", path)[0] == 2
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_hostile_log_of_rules_is_named(change, asum, tmp_path):
+    path = tmp_path / "given" / "mine.yaml"
+    for name in ("own_claims.yaml", "own_claims.rules.jsonl"):
+        shutil.copy(REPOSITORY / "book" / name, path.with_name(name.replace("own_claims", "mine")))
+    CHANGES[change](path.with_suffix(".rules.jsonl"))
+    for more in ([], ["--register"]):
+        assert asum("claims", "--file", path, *more)[0] in (0, 2)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_hostile_notebook_is_named(change, asum, tmp_path):
+    path = tmp_path / "given" / "mine.ipynb"
+    shutil.copy(NOTEBOOKS / "corpora.ipynb", path)
+    CHANGES[change](path)
+    assert asum("run", path, "-o", tmp_path / "given" / "out.ipynb")[0] == 2
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_hostile_checkpoint_is_named(change, asum, tmp_path):
+    audio = tmp_path / "given" / "a.wav"
+    speech.write(audio, speech.say("you need a glass jar"))
+    for option, source in (("--asr", "whisper-tiny"), ("--summarizer", "t5-mini"), ("--asr", "whisper-medium-int8-adalora")):
+        for name in sorted(path.name for path in (CHECKPOINTS / source).iterdir() if path.suffix == ".json"):
+            folder = tmp_path / "given" / f"{source}-{name}"
+            shutil.copytree(CHECKPOINTS / source, folder)
+            CHANGES[change](folder / name)
+            assert asum("summarize", audio, option, folder)[0] in (0, 2), (source, name)
+
+
+@pytest.mark.parametrize("number", [10**6, 10**12, 10**400, -1, 0, 0.5, "x", None, [], True])
+@pytest.mark.parametrize("source", ["whisper-tiny", "t5-mini"])
+def test_a_configuration_of_a_million_layers_is_refused(number, source, asum, tmp_path):
+    audio = tmp_path / "given" / "a.wav"
+    speech.write(audio, speech.say("you need a glass jar"))
+    keys = ("encoder_layers", "d_model", "vocab_size") if source == "whisper-tiny" else ("num_layers", "d_model", "vocab_size")
+    for key in keys:
+        folder = tmp_path / "given" / key
+        shutil.copytree(CHECKPOINTS / source, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {key: number}))
+        assert asum("summarize", audio, "--asr" if source == "whisper-tiny" else "--summarizer", folder)[0] in (1, 2), key
+
+
+# Parameters of the notebooks ----------------------------------------------------------------------------------------------
+
+
+class Measuring(Exception):
+    """All parameters were taken."""
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+def test_a_hostile_parameter_is_refused_or_taken(name, monkeypatch, tmp_path):
+    """Every value in every parameter, as papermill hands it over; what is taken stops before it is measured."""
+    module = importlib.import_module(f"asum_lib.study.{'corpora_table' if name == 'corpora' else name}")
+
+    def stop(*_, **__):
+        raise Measuring
+
+    for place in (run, text_run, talk_run):
+        monkeypatch.setattr(place, "sweep", stop)
+    for function in ("read_or_measure", "measure_cells"):
+        monkeypatch.setattr(module, function, stop, raising=False)
+    monkeypatch.chdir(tmp_path)
+    for parameter in parameters.declared(module.run):
+        for value in VALUES:
+            given = {parameter: value} if parameter == "results_dir" else {parameter: value, "results_dir": str(tmp_path / "results")}
+            try:
+                with in_time():
+                    module.run(**given)
+            except Measuring:
+                continue
+            except InputError as error:
+                assert "\n" not in str(error) and len(str(error)) < 2_000, (parameter, str(error)[:300])
+            except (Exception, Hung) as error:
+                raise AssertionError(f"{name} {parameter}={value!r:.80}: {type(error).__name__}: {str(error)[:300]}") from error
+    assert not list(tmp_path.iterdir())
+
+
+# In a process of its own, with little memory --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["zeros", "sparse", "deep", "aliases"])
+def test_no_hostile_file_takes_the_memory(change, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("claims: []")
+    CHANGES[change](path)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (3 * 10**9, 3 * 10**9))
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+
+    command = [sys.executable, "-m", "asum_lib", "claims", "--file", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, preexec_fn=limit, timeout=300)
+    assert done.returncode == 2 and done.stderr.startswith("asum: ") and done.stderr.count("\n") == 1, done.stderr[-500:]

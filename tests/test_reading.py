@@ -99,3 +99,15 @@ def test_a_packed_file_is_read_to_its_limit_and_no_further(tmp_path):
     assert reading.unpack(gzip.compress(b"a") + gzip.compress(b"b"), "x.gz") == b"ab"
     assert "cut off" in refused(reading.unpack, bomb[:-9], "x.gz")
     assert "not a whole gzip file" in refused(reading.unpack, b"text", "x.gz")
+
+
+def test_a_folder_with_more_files_than_a_corpus_is_refused(tmp_path, monkeypatch):
+    for number in range(3):
+        (tmp_path / f"{number}.txt").touch()
+    assert [path.name for path in reading.files_below(tmp_path)] == ["0.txt", "1.txt", "2.txt"]
+    monkeypatch.setattr(reading, "MOST_FILES", 2)
+    assert refused(reading.files_below, tmp_path).endswith("more than 2 files lie in it: name the folder of the corpus alone")
+
+
+def test_a_message_is_one_line_whatever_it_names():
+    assert str(InputError("corpus a\nb\u202e: no such é")) == r"corpus a\nb\u202e: no such é"

@@ -69,7 +69,8 @@ def _files(path: Path, split: str) -> list[Path]:
         if (named or "test") != split:
             raise InputError(f"{path}: no document of split {split!r}, its name says {named or 'nothing, so all of it is test'}")
         return [path]
-    found = sorted(file for suffix in SUFFIXES for file in path.rglob(f"[!.]*{suffix}") if _split_of(file) == split)
+    there = [file for file in reading.files_below(path) if file.name.endswith(SUFFIXES) and not file.name.startswith(".")]
+    found = [file for file in there if _split_of(file) == split]
     if not found:
         raise InputError(
             f"{path}: no file of split {split!r}: its name should hold {' or '.join(SPLIT_WORDS[split])} and end in {', '.join(SUFFIXES)}"

@@ -8,6 +8,7 @@ tests fail on it. What the rules decide is for `claims`.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,7 +42,7 @@ def rule_sha(rule: dict) -> str:
 def read(log: Path = LOG) -> list[Written]:
     """The log, oldest first; raises `InputError` naming the line that is not whole or whose hash is not its rule's."""
     found = []
-    for number, line in enumerate(log.read_text(encoding="utf-8").splitlines() if log.is_file() else [], start=1):
+    for number, line in enumerate(_text(log).splitlines(), start=1):
         data = reading.json_of(line, f"{log.name}, line {number}")
         records.check_keys(f"{log.name}, line {number}", data, KEYS)
         if rule_sha(data["rule"]) != data["rule_sha"]:
@@ -50,6 +51,10 @@ def read(log: Path = LOG) -> list[Written]:
             )
         found.append(Written(**data))
     return found
+
+
+def _text(log: Path) -> str:
+    return reading.read_text(log) if os.path.lexists(log) else ""
 
 
 def of_claim(paper: str, claim: str, log: Sequence[Written]) -> list[Written]:
@@ -71,7 +76,7 @@ def register(stated: Sequence[tuple[str, dict]], log: Path = LOG) -> list[Writte
             new.append(Written(paper, claim["id"], found, records.now(), " ".join(claim["rule_text"].split()), claim["rule"]))
     if new:
         lines = [json.dumps({key: getattr(written, key) for key in KEYS}, ensure_ascii=False) + "\n" for written in new]
-        before = log.read_text(encoding="utf-8") if log.is_file() else ""
+        before = _text(log)
         between = "\n" if before and not before.endswith("\n") else ""  # an editor may have left the last line open
         files.write_whole(log, (before + between + "".join(lines)).encode())
     return new

@@ -6,7 +6,6 @@ downloads; `snapshot` finds what was fetched, without network, and all loaders g
 Hugging Face cache (`$HF_HOME`), which other programs share. What the files mean is left to `models` and `corpora`.
 """
 
-import os
 import re
 import shutil
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from asum_lib import hub_cache, paths
 from asum_lib.errors import InputError
+from asum_lib.files import write_whole
 from asum_lib.hub_cache import COMMIT, File, HubError
 from asum_lib.hub_cache import folder as cache_folder
 
@@ -507,9 +507,7 @@ def _write_lock(key: str, locked: _Locked) -> None:
             for name, entry in sorted(entries.items())
         }
         text = "# Written by `asum fetch`: the revisions and files that the Hub gave. Remove an entry to resolve it anew.\n"
-        new = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        new.write_text(text + yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
-        new.replace(path)
+        write_whole(path, (text + yaml.safe_dump(plain, sort_keys=False)).encode())
 
 
 def megabytes(size_bytes: int) -> str:

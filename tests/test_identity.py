@@ -10,7 +10,7 @@ from asum_lib.corpora import howto, materialize
 from asum_lib.errors import InputError
 from asum_lib.models import ladder
 from asum_lib.models.loading import sizes_of
-from asum_lib.study import all_tables, corpora_table, peft_rouge, placing, tables, talk_tables, text_tables, verify, whisper_quant
+from asum_lib.study import all_tables, corpora_table, peft_rouge, placing, render_status, tables, talk_tables, text_tables, verify, whisper_quant
 from asum_lib.study.cells import make_cell
 from asum_lib.study.text_cells import make_text_cell
 
@@ -70,6 +70,17 @@ def test_a_copied_record_does_not_verify(seeds):
     assert not found.holds
 
 
+def test_the_status_page_names_what_is_left_out(seeds):
+    shutil.copy(seeds / "whisper-tiny-int8-adalora-r8-s0.json", seeds / "whisper-tiny-int8-adalora-r8-s3.json")
+    shown = render_status.status("mini", seeds.parents[1]).data
+    assert "whisper-tiny-int8-adalora-r8-s3.json is left out: its cell is that of" in shown and "3 records in 1 tables" in shown
+
+
+def test_a_seed_that_is_a_text_is_left_out(seeds):
+    edit(seeds / "whisper-tiny-int8-adalora-r8-s1.json", seed="1")
+    assert pooled(seeds) == [0, 2]
+
+
 def test_no_table_pools_a_copy(tmp_path, add_record):
     """Of summaries, talks, corpora and memory too."""
     results = tmp_path / "results"
@@ -125,6 +136,7 @@ def test_records_of_ones_own_never_share_a_file(meetings, monkeypatch):
     assert len(paths) == 6
     rows = tables.rows("whisper_meeting", "mini", meetings / "results")
     assert len(rows) == 6 and {row["status"] for row in rows} == {"ok"}
+    assert {row["paper"] for row in rows} == {None}
     shown = tables.as_markdown(rows).splitlines()
     assert shown[0].startswith("| model | corpus | digest | size |")
     assert sum("| two/checkpoint-500 | friday/meeting/manifest.jsonl |" in line for line in shown) == 1

@@ -68,6 +68,8 @@ def misplaced(path: Path, record: Record, results, *kinds: type) -> str | None:
         return f"its cell is that of {os.path.relpath(belongs, results)}"
     if (record.table, record.scale) != (cell.table, cell.scale):
         return f"it says table {record.table} at scale {record.scale}, its cell {cell.table} at {cell.scale}"
+    if type(record.cell.get("seed", 0)) is not int:
+        return f"its seed {record.cell['seed']!r} is no whole number"
     seed = record.config.get("seed")
     if seed is not None and "seed" in record.cell and seed != record.cell["seed"]:
         return f"its cell has seed {record.cell['seed']}, its configuration {seed}"

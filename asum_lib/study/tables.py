@@ -284,7 +284,7 @@ def _as_object(table: str, row: Row, results: Path) -> dict:
         value, lo, hi = interval(measured)
         signature, n = measured[0][1].metrics[METRIC].signature, len(pooled_counts(measured)[0])
     known = papers.value("derkach2024", table, **{key: row.cell[key] for key in ("size", "precision", "method")})
-    if known is None or row.cell["rate"] not in (None, PAPER_RATE):
+    if known is None or row.cell["rate"] not in (None, PAPER_RATE) or "own" in row.cell:
         known = {"value": None, "status": None, "source": None}
     kept_ranks = [record.params["kept_rank_mean"] for _, record in measured if record.params["kept_rank_mean"] is not None]
     return {

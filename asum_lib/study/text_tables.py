@@ -256,7 +256,7 @@ def _paper(cell: dict, metric: str) -> dict | None:
     """The paper's entry for a metric and method. Only LoRA's figure is tied to a rank and model (16, mBART); the others stand at rank 16 too."""
     ours = cell["precision"] == "fp32" and cell["learning_rate"] is None and cell["targets"] in (None, TARGETS[0]) and cell["rank"] in (None, RANK)
     table = next((name for tables in TABLE_OF.values() for corpus, name in tables.items() if corpus == cell["corpus"]), None)
-    if not ours or table is None or cell["model"] in EXTRACTIVE or (cell["epochs"] is None and cell["method"] != "none"):
+    if not ours or "own" in cell or table is None or cell["model"] in EXTRACTIVE or (cell["epochs"] is None and cell["method"] != "none"):
         return None
     return papers.value("derkach2024", table.removesuffix("-v2"), metric=metric, method=cell["method"])
 

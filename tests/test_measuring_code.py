@@ -8,7 +8,7 @@ from asum_lib.paths import RESULTS
 from asum_lib.study import measuring_code, records
 
 MODULES = {
-    "measure/wer.py": """
+    "models/count.py": """
 LIMIT = 3
 
 def count(text):
@@ -27,7 +27,7 @@ WORDS = Path(__file__).with_suffix('.yaml').read_text()
     "study/run.py": """
 def measure():
     from asum_lib.corpora import words
-    from asum_lib.measure.wer import count
+    from asum_lib.models.count import count
     return count(words.WORDS)
 """,
     "study/render.py": """
@@ -86,20 +86,20 @@ def old_digest(provenance):
 
 def test_what_measures_and_changed_is_named(package):
     made = package.commit()
-    package(**{"measure/wer.py": MODULES["measure/wer.py"].replace("LIMIT = 3", "LIMIT = 4")})
-    assert changed(package, made) == changed(package, old_digest(made)) == ("measure/wer.py: LIMIT",)
+    package(**{"models/count.py": MODULES["models/count.py"].replace("LIMIT = 3", "LIMIT = 4")})
+    assert changed(package, made) == changed(package, old_digest(made)) == ("models/count.py: LIMIT",)
 
 
 def test_comments_docstrings_and_layout_are_no_change(package):
     made = package.commit()
-    text = MODULES["measure/wer.py"].replace("Count words.", "Say how many words.").replace("\n\ndef count", "\n\n\n# words\ndef count")
-    package(**{"measure/wer.py": text})
+    text = MODULES["models/count.py"].replace("Count words.", "Say how many words.").replace("\n\ndef count", "\n\n\n# words\ndef count")
+    package(**{"models/count.py": text})
     assert changed(package, made) == changed(package, old_digest(made)) == ()
 
 
 def test_what_the_table_does_not_reach_is_no_change(package):
     made = package.commit()
-    package(**{"measure/wer.py": MODULES["measure/wer.py"].replace("return 1", "return 2"), "study/render.py": "def show():\n    return 1\n"})
+    package(**{"models/count.py": MODULES["models/count.py"].replace("return 1", "return 2"), "study/render.py": "def show():\n    return 1\n"})
     assert changed(package, made) == changed(package, old_digest(made)) == ()
 
 
@@ -111,8 +111,8 @@ def test_a_data_file_that_a_module_reads_is_code(package):
 
 def test_what_only_moved_is_no_change(package):
     made = package.commit()
-    moved = MODULES["study/run.py"].replace("measure.wer", "measure.words")
-    package(**{"measure/words.py": MODULES["measure/wer.py"], "measure/wer.py": "", "study/run.py": moved})
+    moved = MODULES["study/run.py"].replace("models.count", "models.words")
+    package(**{"models/words.py": MODULES["models/count.py"], "models/count.py": "", "study/run.py": moved})
     assert changed(package, made) == ("study/run.py: measure",)  # which says where it is; what it counts with is the same
 
 
@@ -128,8 +128,8 @@ def test_uncommitted_code_is_found_in_a_later_commit(package):
     before = package.commit()
     package(**{"corpora/words.yaml": "lamp\n"})
     made = package.commit() | {"git_commit": before["git_commit"], "git_dirty": True}
-    package(**{"measure/wer.py": MODULES["measure/wer.py"].replace("3", "4")})
-    assert changed(package, made) == ("measure/wer.py: LIMIT",)
+    package(**{"models/count.py": MODULES["models/count.py"].replace("3", "4")})
+    assert changed(package, made) == ("models/count.py: LIMIT",)
 
 
 def test_code_that_was_never_committed_is_unknown(package):
@@ -151,3 +151,12 @@ def test_the_code_of_a_record_beside_uncommitted_changes_is_known():
         pytest.skip("the repository's history is not here")
     assert record.provenance["git_dirty"]
     assert measuring_code.changes("asum_lib.study.talk_run", record.provenance) is not None
+
+
+def test_what_scores_samples_is_done_again(package):
+    """A changed interval makes no record old: `asum rescore` gives it to all of them."""
+    scored = MODULES["study/run.py"].replace("models.count", "measure.wer")
+    package(**{"measure/wer.py": MODULES["models/count.py"], "study/run.py": scored})
+    made = package.commit()
+    package(**{"measure/wer.py": MODULES["models/count.py"].replace("3", "4")})
+    assert changed(package, made) == ()

@@ -3,7 +3,7 @@
 From the module that measures a table, every definition that it can reach inside `asum_lib` is followed by name (functions, classes,
 constants), through imports wherever they stand, with the data files that those modules name. Definitions are compared as syntax
 trees without docstrings: comments, layout and documentation change nothing, nor does what a module does for others. Files that only
-fetch, store and complain (`BESIDE`) are left out: no value comes from them.
+fetch, store and complain (`BESIDE`) are left out: no value comes from them. So is what scores samples, since that is done again.
 
 `digest` goes into a new record. `changes` holds a record against the code of today, through the repository's history; where that is
 not at hand, or the code of a record was never committed, the answer is None, which is unknown and not "nothing".
@@ -23,6 +23,10 @@ from asum_lib.paths import REPOSITORY
 PACKAGE = "asum_lib"
 FOLDER = Path(__file__).resolve().parents[1]  # the package as it lies here
 BESIDE = tuple(f"{PACKAGE}/{name}" for name in ("errors.py", "paths.py", "hub.py", "study/records.py", "study/measuring_code.py"))
+# What scores samples: `asum rescore` brings every record to the scores of today, and a test holds all of them to it.
+SCORING = ("measure/stats.py", "measure/wer.py", "measure/rouge.py", "measure/summaries.py", "corpora/speakers.py")
+SCORING += tuple(f"study/{name}.py" for name in ("units", "scores", "speech_scores", "text_scores", "talk_scores", "text_tables"))
+BESIDE += tuple(f"{PACKAGE}/{name}" for name in SCORING)
 DATA = (".yaml", ".json")
 ALL = "*"  # every definition of a file
 AT_IMPORT = ""  # what a module runs when it is imported, and the whole of a data file

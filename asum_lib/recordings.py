@@ -23,6 +23,7 @@ SUFFIX = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 NOTHING = "nothing was heard"
 # Files in a folder with these names are audio, and reported if they cannot be read; others are if they begin like audio.
 AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", *ffmpeg.SUFFIXES)
+_BEGINNING_BYTES = 1 << 24  # of a stream: enough to tell its kind, past a cover picture too
 KINDS_SHOWN = 5
 _PLURAL = ("folder",)
 SAID_EVERY_S = 5.0  # of progress within a file, and only from so much on
@@ -94,18 +95,25 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         return "folder"
     if not path.is_file():
-        return "pipe or device"
+        return "pipe or device" if path.exists() else "broken link"
     return readable(path.suffix.lower()) or "without a suffix"
 
 
 def from_stdin(stack) -> Path:
-    """A temporary file with what comes on standard input, removed when the `ExitStack` closes."""
+    """A temporary file with what comes on standard input, removed when the `ExitStack` closes.
+
+    Its beginning must be of audio: a stream of anything else could fill the disk. Raises `InputError`.
+    """
     import shutil
     import sys
     import tempfile
 
     path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="asum-"))) / "stdin.wav"
     with path.open("wb") as file:
+        file.write(sys.stdin.buffer.read(_BEGINNING_BYTES))
+        file.flush()
+        if not is_audio(path):
+            raise InputError(f"standard input: {usable(path) or 'is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed'}")
         shutil.copyfileobj(sys.stdin.buffer, file)
     return path
 
@@ -216,8 +224,7 @@ class _Progress:
     """Says how far a long file is, now and then."""
 
     def __init__(self, path: Path, place: str, say: Callable[[str], None]):
-        self.path, self.place, self.say = readable(path), place, say
-        self.length = _length(path)
+        self.path, self.place, self.say = path, place, say
         self.began_s = self.said_s = time.monotonic()
 
     def __call__(self, done_s: float) -> None:
@@ -225,7 +232,9 @@ class _Progress:
         if now - self.said_s < SAID_EVERY_S:
             return
         self.said_s = now
-        self.say(f"{self.path}{self.place}: {done_s / 60:.1f} min{self.length} heard, {done_s / (now - self.began_s):.0f} times real time")
+        self.say(
+            f"{readable(self.path)}{self.place}: {done_s / 60:.1f} min{_length(self.path)} heard, {done_s / (now - self.began_s):.0f} times real time"
+        )
 
 
 def _length(path: Path) -> str:

@@ -131,7 +131,7 @@ def test_a_wav_longer_than_its_header_says_is_refused(tmp_path):
     assert reason == "goes on for 31000 bytes after the end that its header states, which may be audio: write it anew"
 
 
-def test_chunks_and_padding_after_the_samples_are_no_sound(tmp_path):
+def test_chunks_and_padding_after_samples_are_no_sound(tmp_path):
     data = encoded(tmp_path / "a.wav")
     path = put(tmp_path / "b.wav", data + b"LIST" + struct.pack("<I", 2_000) + b"x" * 2_000 + bytes(5_000))
     assert duration_s(path) == 1.0
@@ -188,7 +188,7 @@ def test_samples_on_another_scale_are_refused(tmp_path, value):
     assert reason.startswith(f"has a sample of {abs(value)} at 0.500 s, and full scale is 1")
 
 
-def test_a_float_recording_a_little_over_full_scale_is_read(tmp_path):
+def test_float_a_little_over_full_scale_is_read(tmp_path):
     soundfile.write(tmp_path / "a.wav", 6 * noise(1), RATE, subtype="FLOAT")
     assert np.abs(read_audio(tmp_path / "a.wav")).max() == pytest.approx(3.0, abs=0.01)
 

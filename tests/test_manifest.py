@@ -234,7 +234,7 @@ def test_audio_is_decoded_once_a_corpus(folder, cache, monkeypatch):
     from asum_lib.corpora import manifest
 
     real = manifest.duration_s
-    monkeypatch.setattr(manifest, "duration_s", lambda path: decoded.append(path) or real(path))
+    monkeypatch.setattr(manifest, "duration_s", lambda path, say: decoded.append(path) or real(path, say))
     path = write(folder, line("a"), line("b"))
     first = read_manifest(path, "test")
     assert len(decoded) == 2

@@ -65,7 +65,7 @@ SENTENCES = (
 )
 
 
-def test_own_recordings_are_heard_from_their_first_sound(tmp_path):
+def test_own_recordings_begin_with_their_first_sound(tmp_path):
     """Speech with a third of a second of quiet before it: heard with that quiet, 87 % of the words were wrong."""
     for number, text in enumerate(SENTENCES):
         soundfile.write(tmp_path / f"{number}.wav", say(text, "en-us", 175, 25.0), 16_000)
@@ -78,7 +78,7 @@ def test_own_recordings_are_heard_from_their_first_sound(tmp_path):
     assert sum(line.endswith(run.TRIMMED) for line in said) == 1
 
 
-def test_the_studys_own_corpora_and_real_models_hear_all_of_it(manifest):
+def test_study_corpora_and_real_models_hear_all_of_it(manifest):
     for corpus, scale in (("howto", "mini"), ("librispeech", "paper"), (manifest, "paper")):
         assert not run._Row("", scale, corpus, None, print).from_first_sound
 

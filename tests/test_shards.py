@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from asum_lib.corpora import load_corpus, manifest, parquet
+from asum_lib.corpora.text_files import load_file
 from asum_lib.errors import InputError
 
 TEXT = "all you need is a glass jar"
@@ -76,13 +77,13 @@ def test_splits_that_save_to_disk_wrote_are_kept_apart(tmp_path):
     assert refusal("saved").endswith("no file is of split 'test': it has train, dev")
 
 
-def test_audio_that_rows_name_is_read_beside_the_data_set(tmp_path):
+def test_audio_that_rows_name_is_read_beside_the_set(tmp_path):
     (tmp_path / "a.flac").write_bytes(sound())
     for path in ("a.flac", str(tmp_path / "a.flac")):
         assert texts(saved(tmp_path / "saved", audio=[{"bytes": None, "path": path}], text=[TEXT])) == [TEXT]
 
 
-def test_audio_elsewhere_is_refused_with_two_lines_that_take_it_in(tmp_path, monkeypatch):
+def test_audio_elsewhere_is_refused_with_the_way_out(tmp_path, monkeypatch):
     (tmp_path / "a.flac").write_bytes(sound())
     (tmp_path / "here" / "sets").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
@@ -115,7 +116,7 @@ def test_an_audiofolder_of_json_lines_is_a_corpus(audiofolder):
     assert texts("folder") == [TEXT]
 
 
-def test_audio_of_an_audiofolder_that_changed_is_read_anew(audiofolder):
+def test_changed_audio_of_an_audiofolder_is_read_anew(audiofolder):
     before = load_corpus("folder", "test")
     (audiofolder / "test" / "a.flac").write_bytes(sound(0.7))
     after = load_corpus("folder", "test")
@@ -135,10 +136,10 @@ def test_single_parquet_files_are_corpora(tmp_path):
         assert texts(name) == [TEXT]
 
 
-def test_a_parquet_that_is_packed_too_tightly_is_refused_unread(tmp_path):
+def test_a_parquet_packed_too_tightly_is_refused(tmp_path):
     table = pyarrow.table({"audio": [{"bytes": bytes(100_000_000), "path": None}], "text": ["x"]})
     pyarrow.parquet.write_table(table, tmp_path / "bomb.parquet", compression="zstd", use_dictionary=False)
-    assert "times its size, as no recordings do: make it anew" in refusal("bomb.parquet")
+    assert "times its size, as no recordings or texts do: make it anew" in refusal("bomb.parquet")
 
 
 def test_one_recording_repeated_for_ever_is_stopped(tmp_path, monkeypatch):
@@ -150,7 +151,7 @@ def test_one_recording_repeated_for_ever_is_stopped(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("state", ["", "{}", '{"_data_files": [{"filename": "../a.arrow"}]}', "[" * 100_000])
-def test_a_state_that_save_to_disk_did_not_write_is_refused(tmp_path, state):
+def test_a_state_save_to_disk_did_not_write_is_refused(tmp_path, state):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "state.json").write_text(state)
     assert refusal("saved").endswith("save the data set anew")
@@ -177,9 +178,38 @@ def test_a_hostile_line_of_a_manifest_is_one_fault(tmp_path, line, reason):
     assert reason in said and len(said) < 1_000
 
 
-def test_a_manifest_that_is_a_pipe_or_too_large_is_refused_unread(tmp_path, monkeypatch):
+def test_a_pipe_or_huge_file_as_manifest_is_refused(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.jsonl")
     assert refusal("pipe.jsonl").startswith("manifest is no regular file: pipe.jsonl")
     with (tmp_path / "large.jsonl").open("wb") as file:
         file.truncate(manifest.LARGEST_BYTES + 1)
     assert refusal("large.jsonl").startswith("manifest has 0.5 GB: large.jsonl (at most 0.5 GB")
+
+
+def test_what_is_odd_in_the_files_of_a_manifest_is_said(tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 8_000)
+    for number in range(manifest.NOTES_SHOWN + 2):
+        soundfile.write(tmp_path / f"{number}.wav", np.stack([samples, -samples], axis=1), 16_000)
+    lines = [{"id": str(n), "audio": f"{n}.wav", "text": "x"} for n in range(manifest.NOTES_SHOWN + 2)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    said = []
+    load_corpus("manifest.jsonl", "test", said.append)
+    assert sum("opposite phase" in line for line in said) == manifest.NOTES_SHOWN
+    assert said[-1].endswith("2 more files with notes like these")
+
+
+def refused_texts(path):
+    with pytest.raises(InputError) as error:
+        load_file(path, "test", "set", "en")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_hostile_files_of_texts_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    assert refused_texts(tmp_path / "pipe.jsonl").endswith("is no regular file (a pipe, a socket or a device)")
+    (tmp_path / "long.jsonl").write_bytes(b'{"text": "' + b"x" * 70_000_000)
+    assert refused_texts(tmp_path / "long.jsonl").endswith("line 1: longer than 67 MB: give a document a line")
+    table = pyarrow.table({"text": ["x" * 100_000_000], "summary": ["x"]})
+    pyarrow.parquet.write_table(table, tmp_path / "bomb.parquet", compression="zstd", use_dictionary=False)
+    assert refused_texts(tmp_path / "bomb.parquet").endswith("as no recordings or texts do: make it anew")

@@ -185,7 +185,7 @@ def test_a_language_that_no_model_knows_is_refused_at_once(talk, tmp_path, capsy
         systems.load("e2e", language=language)
 
 
-def test_a_folder_counts_what_it_leaves_out_and_ends_with_1(loaded, talk, tmp_path, capsys):
+def test_a_folder_with_more_than_audio_ends_with_1(loaded, talk, tmp_path, capsys):
     for name in ("b.wav", "a.flac"):
         written(tmp_path / name, talk)
     for name in ("notes.txt", "more.txt", "page.pdf", ".hidden"):
@@ -214,6 +214,13 @@ def test_a_name_that_is_no_utf_8_stops_nothing(loaded, talk, tmp_path, capsys):
         assert (status, err) == (0, f"{MINI_NOTE}\n") and out.count("\n") == 2 and "caf\\xe9" in out
     status, out, _ = summarize(capsys, folder, "--format", "json")
     assert json.loads(out)[1]["audio"] == f"{folder}/caf\\xe9.wav"
+
+
+def test_a_stream_that_is_no_audio_is_not_kept(capsys, monkeypatch):
+    """It could go on for ever: here it is the zeros of a device."""
+    with open("/dev/zero", "rb") as endless:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=endless))
+        assert refused(capsys, "-").startswith("standard input: is not audio that can be read")
 
 
 def test_channels_that_cancel_out_are_heard_and_said(loaded, talk, tmp_path, capsys):

@@ -18,11 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
+from asum_lib import reading
 from asum_lib.corpora.audio import AudioError
+from asum_lib.errors import InputError
 
 _DTYPES = {"FM": "<f4", "DM": "<f8", "CM": "u1", "CM2": "<u2", "CM3": "u1"}
 _MOST_ROWS = 10_000_000  # over a day of frames: a header beyond that is no header
 _MOST_COLUMNS = 100_000
+_LARGEST_TABLE_BYTES = 500_000_000
 
 
 class FeatureError(AudioError):
@@ -50,9 +53,9 @@ def read_table(path: Path) -> tuple[dict[str, tuple[int, str]], list[str]]:
     """({id: (line number, the rest)}, faults) of a text table; the rest may be empty. Faults are one line each, with the line's number."""
     rows, faults = {}, []
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        return {}, [f"{path}: cannot be read ({error.strerror})"]
+        data = reading.read_bytes(path, _LARGEST_TABLE_BYTES)
+    except InputError as error:
+        return {}, [str(error)]
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         try:
             identity, _, rest = raw.decode("utf-8").strip().partition(" ")

@@ -34,6 +34,7 @@ from asum_lib.paths import cache, readable
 SPLITS = ("train", "dev", "test")
 WHAT = "a JSON-lines file with id, audio and text on each line"
 FAULTS_SHOWN = 20
+NOTES_SHOWN = 5
 CONTENT = "content.sha256"  # of a cached corpus: what it was when it was written
 _DURATION_TOLERANCE_S = 0.1
 _LONGEST_ID = 200  # characters
@@ -98,7 +99,12 @@ def read_manifest(path: Path, split: str, progress: Callable[[str], None] = lamb
     name = name or path.parent.name or root.name
     lines, faults = read_lines(path, WHAT, lambda number, raw: _line(number, raw, root))
     wanted = [line for line in lines if line.split == split]
-    fingerprint, durations_s = check_files(f"{name} {split}", wanted, faults, progress)
+    notes: list[str] = []
+    fingerprint, durations_s = check_files(f"{name} {split}", wanted, faults, progress, seconds=lambda line: duration_s(line.audio, notes.append))
+    for note in sorted(notes)[:NOTES_SHOWN]:
+        progress(note)
+    if len(notes) > NOTES_SHOWN:
+        progress(f"{name} {split}: {len(notes) - NOTES_SHOWN} more files with notes like these")
     refuse(path, [f"line {number}: {fault}" for number, fault in sorted(faults)])
     if not wanted:
         raise InputError(f"{path}: no utterance has split {split!r}")

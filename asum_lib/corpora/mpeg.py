@@ -5,6 +5,7 @@ Sources: ISO/IEC 11172-3, 2.4.1.3, and 13818-3; the Xing, Info and VBRI frames a
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from asum_lib.corpora.parts import SPARE_BYTES, AudioError, Part, after_id3
@@ -43,6 +44,7 @@ def may_be_mp3(path: Path, magic: bytes) -> bool:
     return named or frame_of(magic[:4]) is not None
 
 
+@lru_cache(maxsize=1 << 12)  # a stream has a few headers, thousands of times
 def frame_of(head: bytes) -> _Frame | None:
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return None

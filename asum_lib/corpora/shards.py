@@ -6,12 +6,12 @@ that no recordings could be is refused before it is unpacked.
 """
 
 import csv
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from asum_lib import reading
 from asum_lib.corpora.manifest import lines_of
 from asum_lib.errors import InputError
 
@@ -76,11 +76,10 @@ def _saved(folder: Path) -> tuple[str | None, list[Path]]:
     """(split, Arrow files) of a folder that `Dataset.save_to_disk` wrote."""
     state = folder / "state.json"
     try:
-        with state.open("rb") as file:
-            content = json.loads(file.read(1 << 20))
+        content = reading.read_json(state)
         names = [entry["filename"] for entry in content["_data_files"]]
         split = content.get("_split")
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+    except (InputError, KeyError, TypeError, AttributeError):
         raise InputError(f"{state}: is not what save_to_disk writes: save the data set anew") from None
     wrong = [name for name in names if not isinstance(name, str) or Path(name).name != name]
     if wrong or not names:
@@ -98,7 +97,7 @@ def columns_of(shard: Path) -> tuple[list[str] | None, str | None]:
 
     try:
         schema = _schema(shard)
-        if shard.suffix == ".parquet" and (fault := _too_tight(shard)):
+        if shard.suffix == ".parquet" and (fault := too_tight(shard)):
             return None, fault
     except (pyarrow.ArrowException, OSError):
         kind = "Parquet" if shard.suffix == ".parquet" else "Arrow"
@@ -133,7 +132,7 @@ def _is_text(kind) -> bool:
     return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_null(kind)
 
 
-def _too_tight(shard: Path) -> str | None:
+def too_tight(shard: Path) -> str | None:
     """What is wrong with a Parquet file that unpacks to far more than it is."""
     import pyarrow.parquet
 
@@ -142,7 +141,7 @@ def _too_tight(shard: Path) -> str | None:
     size = sum(group.total_byte_size for group in groups)
     if size > _SMALL_BYTES and size > _TIGHT * shard.stat().st_size:
         times = size / shard.stat().st_size
-        return f"unpacks to {times:,.0f} times its size, as no recordings do: make it anew"
+        return f"unpacks to {times:,.0f} times its size, as no recordings or texts do: make it anew"
     return None
 
 
@@ -222,10 +221,7 @@ def _table_rows(shard: Path) -> Iterator[tuple[int, dict]]:
         for number, raw in enumerate(data, start=1):
             if not raw.strip():
                 continue
-            try:
-                row = json.loads(raw)
-            except (ValueError, RecursionError):
-                raise InputError(f"{shard}: line {number} is not JSON: save it anew") from None
+            row = reading.json_of(raw, f"{shard}: line {number}")
             if not isinstance(row, dict):
                 raise InputError(f"{shard}: line {number} is no JSON object: file_name and a text are needed")
             yield number, row

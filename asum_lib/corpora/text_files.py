@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asum_lib import reading
-from asum_lib.corpora import talk_files
+from asum_lib.corpora import shards, talk_files
 from asum_lib.corpora.texts import SPLITS, TextCorpus, TextDocument, fingerprint
 from asum_lib.errors import InputError, choose
 
@@ -36,6 +36,7 @@ SUMMARY_SHARE = 0.75  # of its text, in characters: WikiHow's articles with long
 WIKIHOW = "wikihowAll.csv"
 WIKIHOW_BY_PARAGRAPHS = "wikihowSep.csv"
 FIELD_LIMIT = 2**24  # characters of a CSV field
+LONGEST_LINE_BYTES = 2**26
 
 
 def load_file(path: str | Path, split: str, name: str, language: str) -> TextCorpus:
@@ -47,6 +48,8 @@ def load_file(path: str | Path, split: str, name: str, language: str) -> TextCor
     path = Path(path)
     if not path.exists():
         raise InputError(f"corpus {path}: no such file or folder")
+    if not path.is_dir() and not path.is_file():
+        raise InputError(f"corpus {path}: is no regular file (a pipe, a socket or a device)")
     wikihow = path / WIKIHOW if path.is_dir() else path
     by_paragraphs = path / WIKIHOW_BY_PARAGRAPHS if path.is_dir() and not wikihow.is_file() else path
     if by_paragraphs.name == WIKIHOW_BY_PARAGRAPHS and by_paragraphs.is_file():
@@ -70,7 +73,7 @@ def _files(path: Path, split: str) -> list[Path]:
             raise InputError(f"{path}: no document of split {split!r}, its name says {named or 'nothing, so all of it is test'}")
         return [path]
     there = [file for file in reading.files_below(path) if file.name.endswith(SUFFIXES) and not file.name.startswith(".")]
-    found = [file for file in there if _split_of(file) == split]
+    found = [file for file in there if _split_of(file) == split and file.is_file()]
     if not found:
         raise InputError(
             f"{path}: no file of split {split!r}: its name should hold {' or '.join(SPLIT_WORDS[split])} and end in {', '.join(SUFFIXES)}"
@@ -100,7 +103,9 @@ def _rows(file: Path) -> Iterator[tuple[str, dict]]:
 def _lines(file: Path) -> Iterator[str]:
     """The lines of a text file, ends included; decoded one by one, so that a fault has a line."""
     with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE_BYTES + 1), b""), start=1):
+            if len(line) > LONGEST_LINE_BYTES:
+                raise InputError(f"{file} line {number}: longer than {LONGEST_LINE_BYTES / 1e6:.0f} MB: give a document a line")
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
@@ -145,6 +150,8 @@ def _parquet(file: Path) -> Iterator[tuple[str, dict]]:
         table = pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{file}: not Parquet ({str(error).splitlines()[0]})") from None
+    if fault := shards.too_tight(file):
+        raise InputError(f"{file}: {fault}")
     number, batches = 0, table.iter_batches()
     while True:
         try:

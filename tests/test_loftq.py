@@ -372,3 +372,9 @@ def test_the_papers_own_figures_do_not_show_it(speech, add_record, tmp_path):
     """Curves and bytes of the main page are of the paper's configurations and those beside them."""
     speech({"int4": 3})
     assert "No record of this yet." in text(render.curves(results=tmp_path / "results", rates=("1",)))
+
+
+def test_a_mean_of_ties_is_not_called_better():
+    said = text(render_loftq.findings())
+    assert "LoftQ minus LoRA is " in said and "on average, lower is better" in said
+    assert "it is better by" not in said

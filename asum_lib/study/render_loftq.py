@@ -143,17 +143,16 @@ def findings(results: Path = RESULTS) -> object:
     if not parts:
         return _nothing_yet()
     items = []
-    for unit, better in (("points of WER", -1), ("points of ROUGE", 1)):
+    for unit, better in (("points of WER", "lower"), ("points of ROUGE", "higher")):
         for precision in BITS:
             here = [part for part in parts if part["unit"] == unit and f"{precision} " in part["what"]]
             if not here:
                 continue
             number = {outcome: sum(part["outcome"] == outcome for part in here) for outcome in ("holds", "tie", "contradicts")}
             mean = np.mean([part["difference"] for part in here])
-            said = "better" if mean * better > 0 else "worse"
             items.append(
                 f"<li>In {bits_name(precision)}, in {unit}: LoftQ is better in {number['holds']} of {len(here)} comparisons, worse in "
-                f"{number['contradicts']}, and ties in {number['tie']}. On average it is {said} by {abs(mean):.1f} ("
+                f"{number['contradicts']}, and ties in {number['tie']}. LoftQ minus LoRA is {_signed(mean)} on average, {better} is better ("
                 + ", ".join(f"{html.escape(part['what'].split(':')[0].removesuffix(', rouge1'))} {_signed(part['difference'])}" for part in here)
                 + ").</li>"
             )

@@ -277,7 +277,7 @@ def traps(results: Path = RESULTS, scale: str = "mini") -> object:
     for corpus, model in text_tables.combinations(scale):
         fair = text_tables.find(found, corpus, model, method="lora")
         for what, cell in (
-            ("AdaLoRA of equal kept rank (fair)", {"method": "adalora"}),
+            ("AdaLoRA of equal kept rank", {"method": "adalora"}),
             ("AdaLoRA that never prunes: half as much rank again", {"method": "adalora-inactive"}),
             ("LoRA on all linear layers", {"method": "lora", "targets": TARGETS[1]}),
             ("LoRA of twice the rank", {"method": "lora", "rank": 2 * RANK}),

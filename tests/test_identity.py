@@ -70,6 +70,12 @@ def test_a_copied_record_does_not_verify(seeds):
     assert not found.holds
 
 
+def test_a_seed_beside_the_plan_must_be_what_its_cell_asks_for(seeds, add_record):
+    edit(add_record("tiny", "int8", "adalora", seed=3), config={"seed": 3})
+    found = verify.verify("whisper_wer", results=seeds.parents[1], cells=1, dry_run=True)
+    assert [mismatch.record[-8:] for mismatch in found.mismatches if "it is stale, or a copy" in mismatch.reason] == ["-s3.json"]
+
+
 def test_the_status_page_names_what_is_left_out(seeds):
     shutil.copy(seeds / "whisper-tiny-int8-adalora-r8-s0.json", seeds / "whisper-tiny-int8-adalora-r8-s3.json")
     shown = render_status.status("mini", seeds.parents[1]).data

@@ -219,7 +219,8 @@ def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Pa
     found, broken, notes = [], [], []
     for name in chosen:
         paths = placing.paths(all_tables.folder(name, scale, results))
-        missing = len(all_tables.planned(name, scale, results).difference(paths))
+        planned = all_tables.planned(name, scale, results)
+        missing = len(planned.difference(paths))
         if missing:
             notes.append(f"{name}: {missing} planned records are missing")
         there = []
@@ -231,11 +232,24 @@ def _gather(chosen: list[str], scale: str, results: Path) -> tuple[list[tuple[Pa
         there, left_out = placing.sort(there, results, *cells_of(name))
         broken += [Mismatch(_name(path, results), f"left out of its table: {reason}") for path, reason in left_out]
         for path, record in there:
-            if record.status == "ok":
+            if planned and path not in planned and _is_another(record):
+                broken.append(Mismatch(_name(path, results), f"beside the plan, and {STALE}: it is stale, or a copy"))
+            elif record.status == "ok":
                 found.append((path, record))
             else:
                 notes.append(f"{name}: {path.stem} {record.status}: {record.reason}")
     return found, broken, notes
+
+
+def _is_another(record: records.Record) -> bool:
+    """Whether a record has another fingerprint than its cell asks for; False where that cannot be told here."""
+    kind = kind_of(record)
+    if record.status != "ok" or kind.refused(record):
+        return False
+    try:
+        return kind.fingerprint(record) not in (None, record.fingerprint)
+    except InputError:  # its data are not here
+        return False
 
 
 def _candidates(found, chosen: list[str], named: bool, scale: str, results: Path, notes: list[str]) -> list[tuple[Path, records.Record]]:

@@ -93,6 +93,14 @@ def test_an_ogg_page_that_is_gone_is_missed(tmp_path):
     assert refusal(put(tmp_path / "b.ogg", b"".join(pages[:5] + pages[6:]))).startswith("is broken")
 
 
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_page_that_is_damaged_is_missed(tmp_path, subtype):
+    data = bytearray(encoded(tmp_path / "a.ogg", 10, subtype=subtype))
+    assert duration_s(put(tmp_path / "b.ogg", data)) == pytest.approx(10, abs=0.001)
+    data[len(data) // 2 : len(data) // 2 + 200] = bytes(range(200))
+    assert refusal(put(tmp_path / "b.ogg", data)).startswith("is broken off: it should hold 10.0 s")
+
+
 def test_an_mp3_of_two_rates_keeps_both(tmp_path):
     low, high = encoded(tmp_path / "a.mp3"), encoded(tmp_path / "b.mp3", 2, 44_100, 2)
     path = put(tmp_path / "c.mp3", low + ID3 + high)

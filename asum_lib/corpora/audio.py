@@ -32,6 +32,7 @@ _LOWEST_HZ, _HIGHEST_HZ = 4_000, 768_000  # below is no speech; a broken header 
 _QUIET_S = 0.05  # on real speech, longer stretches miss pauses more often and shorter ones fall into the gap of a plosive
 _SHORTEST_S = 0.1  # of a last piece
 _UNKNOWN_FRAMES = 2**62  # a header that leaves the length open gives more than that
+_ROUNDED_S = 0.02  # what a length may lose where a decoder leaves padding out
 _HIGHEST = 10.0  # of a sample: full scale is 1, and float recordings may go some way beyond it
 _PIECE_S = 1.0  # in which channels are looked at
 _CANCELLED = 0.25  # of their power, what two channels keep in their sum where they cancel each other out
@@ -207,8 +208,10 @@ def _channels(path: Path, part: Part | None, before_s: float) -> Iterator[tuple[
         rate_hz, promised, done = file.samplerate, file.frames, 0
         if not known and file.format == "MP3":
             raise AudioError(path, "is MP3 whose length cannot be told: convert it to WAV or FLAC")
-        if file.format == "MP3":
-            promised = part.least_frames
+        if file.format == "MP3":  # whose own number counts padding, or is an estimate
+            promised = 0
+        if known:
+            promised = max(promised, round((part.least_s - _ROUNDED_S) * rate_hz))
         frames = max(1, _BLOCK_SAMPLES // file.channels)
         while True:
             try:
@@ -220,6 +223,8 @@ def _channels(path: Path, part: Part | None, before_s: float) -> Iterator[tuple[
                 break
             done += len(block)
             yield block, rate_hz
+            if len(block) < frames:  # the end, or damage: soundfile would seek there, and read some of it again
+                break
         if done < promised < _UNKNOWN_FRAMES:
             raise AudioError(path, f"is broken off: it should hold {promised / rate_hz:.1f} s, {done / rate_hz:.1f} s can be read: copy it anew")
 

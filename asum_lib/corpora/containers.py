@@ -22,6 +22,7 @@ from asum_lib.corpora.parts import PIECE_BYTES, SPARE_BYTES, AudioError, Bytes, 
 OPEN_ENDED_BYTES = 0x7FFF_F000  # a 32-bit size from here on was left open by who could not seek
 _OPEN_ENDED_64 = 1 << 62
 _MOST_PARTS = 10_000
+_LONGEST_PAGE_S = 10  # of Ogg: what begins later began before
 
 
 def parts(path: Path) -> list[Part]:
@@ -241,7 +242,7 @@ def _flac_of_unknown_length(path: Path, data, start: int, stop: int) -> Part:
             info[21] |= end >> 32 & 15
             info[22:26] = (end & 0xFFFF_FFFF).to_bytes(4, "big")
             info[26:42] = bytes(16)  # no checksum: it was not known either
-            return Part(start + 42, stop, bytes(info), end)
+            return Part(start + 42, stop, bytes(info))
     raise AudioError(path, "is FLAC of unknown length: write it anew, e.g. with flac or ffmpeg")
 
 
@@ -280,7 +281,7 @@ def _crc8(data: bytes) -> int:
 
 def _ogg(path: Path, data, start: int) -> Iterator[Part]:
     """The links of a chain: each begins with pages that say so, and its pages are numbered."""
-    begin, place, last, sealed, in_data = start, start, {}, False, False
+    begin, place, last, sealed, in_data, ends = start, start, {}, False, False, []
     while place < len(data):
         head = data[place : place + 27]
         if len(head) < 27 or head[:5] != b"OggS\0":
@@ -292,18 +293,35 @@ def _ogg(path: Path, data, start: int) -> Iterator[Part]:
         if first and in_data:
             if not sealed:
                 raise AudioError(path, "is broken off: an end within it is missing: copy it anew")
-            yield Part(begin, place)
-            begin, last, in_data = place, {}, False
+            yield Part(begin, place, least_s=_ogg_s(data, begin, ends))
+            begin, last, in_data, ends = place, {}, False, []
         if not first:
             in_data = True
             if serial in last and number != last[serial] + 1:
                 raise AudioError(path, "is broken: a page in its middle is missing: copy it anew")
         last[serial] = number
+        if (end := int.from_bytes(head[6:14], "little", signed=True)) > 0:
+            ends.append(end)
         sealed = bool(head[5] & 4)
         place += 27 + head[26] + sum(data[place + 27 : place + 27 + head[26]])
     if place > len(data) or not sealed:
         raise AudioError(path, "is broken off: its end is missing: copy it anew")
-    yield Part(begin, place)
+    yield Part(begin, place, least_s=_ogg_s(data, begin, ends))
+
+
+def _ogg_s(data, begin: int, ends: list[int]) -> float:
+    """Seconds of a link by the positions that its pages end at; 0 for what is neither Vorbis nor Opus."""
+    head = data[begin + 28 : begin + 28 + 16]
+    if head[:7] == b"\x01vorbis":
+        rate_hz, skipped = int.from_bytes(head[12:16], "little"), 0
+    elif head[:8] == b"OpusHead":
+        rate_hz, skipped = 48_000, int.from_bytes(head[10:12], "little")
+    else:
+        return 0.0
+    if not ends or not rate_hz:
+        return 0.0
+    first = ends[0] if ends[0] > _LONGEST_PAGE_S * rate_hz else skipped  # else cut out of a longer stream
+    return max(0, ends[-1] - first) / rate_hz
 
 
 _READERS = {b"fLaC": _flac, b"OggS": _ogg, b".snd": _au}

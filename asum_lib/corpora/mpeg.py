@@ -149,7 +149,7 @@ def _mp3_part(path: Path, data, stream: _Stream) -> Part:
             path,
             f"is broken off: it should hold {should_s:.1f} s, {there_s:.1f} s can be read: copy it anew",
         )
-    least = max(0, stream.frames - 4) * per_frame  # the first and last may be partly padding
+    least = max(0, stream.frames - 4) * per_frame / first.rate_hz  # the first and last may be partly padding
     if announced and abs(promised - stream.frames) <= 1 and data[stream.start + 36 : stream.start + 40] != b"VBRI":
         return Part(stream.start, stream.stop, b"", least)
     start = stream.start + (first.size_bytes if announced else 0)

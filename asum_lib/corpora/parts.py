@@ -26,7 +26,7 @@ class Part:
     start: int
     stop: int
     head: bytes = b""
-    least_frames: int = 0  # what it must at least decode to
+    least_s: float = 0.0  # what it must at least decode to
     note: str = ""  # what a person should know of it
 
 

@@ -12,6 +12,7 @@ from asum_lib.corpora.phrases import Phrase
 
 IMPROBABLE, LOOP, UNLIKE = DOUBTS = ("improbable", "loop", "unlike the training speech")
 
+UNLIKE_NOTE = "not look like the speech that these models know: no summary is made"
 SURE_OF_LANGUAGE = 0.5  # a lower probability is said to be unsure
 TALKS = ("howto-talks", "howto-talks-source")  # that the shipped summariser learned from
 MOST_UNKNOWN_WORDS = 0.1  # of a phrase that a text model of few words can read
@@ -86,7 +87,7 @@ def judge(segments: Sequence[Segment], bounds) -> Judged:
     notes = []
     if unlike := _unlike(segments, bounds):
         segments = [replace(one, doubt=UNLIKE) if one in unlike else one for one in segments]
-        notes.append(f"{_of(len(unlike), segments)} not look like the speech that these models know: no summary is made")
+        notes.append(f"{_of(len(unlike), segments)} {UNLIKE_NOTE}")
         return Judged(tuple(segments), tuple(notes), usable=False)
     for doubt, why in (
         (IMPROBABLE, "its words are too improbable to have been said, as those of noise are"),

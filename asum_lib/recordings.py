@@ -12,7 +12,7 @@ from asum_lib.corpora import ffmpeg
 from asum_lib.corpora.audio import AudioError, is_audio, usable
 from asum_lib.errors import InputError
 from asum_lib.files import refuse_taken, write_whole
-from asum_lib.listening import nothing_heard
+from asum_lib.listening import UNLIKE_NOTE, nothing_heard
 from asum_lib.paths import readable
 from asum_lib.subtitles import as_srt, as_vtt, clock
 from asum_lib.systems import Answer, System
@@ -143,7 +143,7 @@ def summarize(
                     say(note)
             if outcome.error:
                 say(f"asum: {outcome.error}")
-            elif not outcome.answer.summary and nothing_heard(outcome.answer.segments):
+            elif _silent(outcome.answer):
                 say(f"{outcome.audio}: {NOTHING}")
             if place and outcome.answer:
                 text = as_json([outcome]) if form == "json" else _one(outcome.answer, form)
@@ -159,6 +159,11 @@ def summarize(
 
 def _one(answer: Answer, form: str) -> str:
     return SUBTITLES[form](answer.segments) if form in SUBTITLES else as_text(answer)
+
+
+def _silent(answer: Answer) -> bool:
+    """Whether there was no speech at all, which is another thing than speech of another kind."""
+    return not answer.summary and nothing_heard(answer.segments) and not any(UNLIKE_NOTE in note for note in answer.notes)
 
 
 def answers(system: System, files: Sequence[Path], say: Callable[[str], None] = lambda line: None) -> Iterator[Outcome]:
@@ -177,7 +182,7 @@ def as_text(answer: Answer) -> str:
     for segment in answer.segments:
         doubt = f"({segment.doubt}) " if segment.doubt else ""
         lines.append(f"  [{clock(segment.start_s)[:-2]} - {clock(segment.end_s)[:-2]}] {doubt}{segment.text}")
-    why = NOTHING if nothing_heard(answer.segments) or not answer.notes else answer.notes[-1].removeprefix(f"{answer.audio}: ")
+    why = NOTHING if _silent(answer) else answer.notes[-1].removeprefix(f"{answer.audio}: ")
     lines.append(f"Summary: {answer.summary}" if answer.summary else f"Summary: none, {why}")
     return "\n".join(lines) + "\n"
 

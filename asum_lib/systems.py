@@ -234,19 +234,31 @@ def _reader(writer, heard: Told, care: Care) -> tuple[object | None, tuple[str, 
     return (None, (*heard.notes, strange)) if strange else (loaded, heard.notes)
 
 
-def end_to_end_of(ear, decoding, batch_size: int, scale: str = "mini") -> System:
-    """The end-to-end system of a loaded model (`models.speech_summary.Ear`). A talk of more phrases than it reads at once is summarised in parts."""
-    from asum_lib.models.speech_summary import hear_phrases, parts_of, write
+def end_to_end_of(ear, decoding, batch_size: int, scale: str = "mini", least_sure: float | None = None) -> System:
+    """The end-to-end system of a loaded model (`models.speech_summary.Ear`).
+
+    A talk of more phrases than it reads at once is summarised in parts. One whose sounds are heard with a mean log-probability below
+    `least_sure` gets no summary.
+    """
+    from asum_lib.models.speech_summary import hear_phrases, parts_of, sureness, write
 
     def write_summary(batches: Iterator[list[Phrase]], clock: Clock) -> Told:
+        sure: list[float] = []
+
         def heard() -> Iterator:
             for batch in batches:
                 with clock.stage("transcribe"):
                     states = hear_phrases(ear, [piece.samples for piece in batch])
+                if least_sure is not None:
+                    sure.extend(sureness(ear.model_as_trained, states.float()))
                 yield states
 
         with clock.stage("summarize"):  # the stages within it are not counted twice
             written = [write(ear.model, ear.text, [part], decoding)[0] for part in parts_of(ear, heard(), decoding.max_source_tokens)]
+        if least_sure is not None and not sure:
+            return Told("", (), ear.text.language)
+        if least_sure is not None and sum(sure) / len(sure) < least_sure:
+            return Told("", (), ear.text.language, (f"it does {listening.UNLIKE_NOTE}",))
         return Told(" ".join(written), (), ear.text.language)
 
     return System("e2e", _window_s(ear.extractor), scale == "paper", batch_size, write_summary, scale=scale)
@@ -290,7 +302,8 @@ def _end_to_end(scale: str, precision: str, asr: str | None, summarizer: str | N
         raise InputError(f"system 'e2e' with {rounds} rounds: it reads sound and not its own summaries, leave --rounds out")
     if language not in (None, "en"):
         raise InputError(f"system 'e2e' in language {language!r}: it was trained on English alone, leave --language out")
-    system = end_to_end_of(speech_summary.load(END_TO_END, precision, scale), Decoding(batch_size=8), batch_size)
+    ear = speech_summary.load(END_TO_END, precision, scale)
+    system = end_to_end_of(ear, Decoding(batch_size=8), batch_size, scale, speech_summary.LEAST_SURE)
     return replace(system, notes=(MINI_NOTE,))
 
 

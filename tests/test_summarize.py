@@ -19,7 +19,7 @@ from asum_lib.corpora.audio import AudioError
 from asum_lib.corpora.say import say
 from asum_lib.corpora.talks import scripts, speak
 from asum_lib.errors import InputError
-from asum_lib.listening import LOOP, UNLIKE, taught_words, unknown_text
+from asum_lib.listening import LOOP, UNLIKE, UNLIKE_NOTE, taught_words, unknown_text
 from asum_lib.paths import REPOSITORY
 from asum_lib.recordings import outputs
 from asum_lib.systems import MINI_NOTE, Clock, System, Told
@@ -137,6 +137,16 @@ def test_ordinary_english_gets_no_invented_summary(loaded, tmp_path, capsys):
     assert status == 0 and re.search(r"\d of \d phrases do not look like the speech that these models know", err)
     assert "Summary: none" in out and f"({UNLIKE})" in out
     assert summarize(capsys, path, "--format", "srt")[1].count("-->") < 3
+
+
+def test_the_end_to_end_system_invents_nothing_either(tmp_path, capsys, monkeypatch):
+    system = systems.load("e2e")
+    monkeypatch.setattr(systems, "load", lambda *given, **more: system)
+    noise = written(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.01, 160_000))
+    news = written(tmp_path / "news.wav", say(ORDINARY, "en-us"))
+    status, out, err = summarize(capsys, noise, news, "--system", "e2e")
+    assert status == 0 and out.count("Summary: none") == 2
+    assert all(f"{path}: it does {UNLIKE_NOTE}" in err for path in (noise, news))
 
 
 def test_most_talks_of_the_dev_split_are_believed(cascade):
@@ -394,3 +404,15 @@ def test_a_fault_further_in_ends_the_file_and_not_the_process(tmp_path, talk):
 def test_a_system_that_is_not_there_yet_is_said_so():
     with pytest.raises(InputError, match="unknown system 'choir'"):
         systems.load("choir")
+
+
+def test_the_readme_shows_what_is_printed(loaded, tmp_path, capsys, monkeypatch):
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    spoken = re.search(r'asum say "(.*?)" talk\.wav\nasum summarize talk\.wav', readme)[1]
+    shown = re.search(r"```\n(talk\.wav .*?)```", readme, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["say", spoken, "talk.wav"]) == 0
+    capsys.readouterr()
+    assert summarize(capsys, "talk.wav")[:2] == (0, shown)
+    facts = ("ingrid", "replace a leaky faucet", "a glass jar")
+    assert all(fact in spoken and fact in shown.splitlines()[-1] for fact in facts)

@@ -132,6 +132,12 @@ def test_no_sentence_is_no_summary(call):
         call()
 
 
+@pytest.mark.parametrize("call", [lambda: lead("abc", 1), lambda: textrank("abc", 1), lambda: oracle("abc", "a", 1, "en")])
+def test_a_text_is_no_list_of_sentences(call):
+    with pytest.raises(InputError, match="sentences 'abc': not a list"):
+        call()
+
+
 def test_the_examples_of_the_module_hold():
     assert doctest.testmod(extractive).failed == 0
 

@@ -234,6 +234,12 @@ def test_the_evaluate_metric_takes_several_references():
     [
         (lambda: score(["a"], [], "en"), "1 references but 0 predictions"),
         (lambda: score([[]], ["a"], "en"), "document 0 has an empty list of references"),
+        (lambda: score("abc", "abd", "en"), "references 'abc': not a list"),
+        (lambda: score(["abc"], "a", "en"), "predictions 'a': not a list"),
+        (lambda: score(["a"], [None], "en"), "prediction 0 is None: not a text"),
+        (lambda: score([["a", None]], ["a"], "en"), "document 0: reference 1 is None: not a text"),
+        (lambda: rouge.rouge_metric("en").compute(references=[], predictions=[]), "no predictions: ROUGE of nothing has no value"),
+        (lambda: rouge.rouge_metric("en").compute(references="abc", predictions="abd"), "references 'abc': not a list"),
         (lambda: score(["a"], ["a"], "fr"), "unknown language 'fr': choose from en, ru"),
         (lambda: score(["a"], ["a"], "en", tokenizer="word"), "unknown ROUGE tokenizer 'word': choose from default, unicode"),
         (lambda: score(["a"], ["a"], "en", types=("rouge3",)), "unknown ROUGE type 'rouge3'"),

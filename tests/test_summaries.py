@@ -11,7 +11,7 @@ import sacrebleu
 
 from asum_lib.errors import InputError
 from asum_lib.measure import summaries
-from asum_lib.measure.summaries import SlotCounts, compression, corpus_score, find_facts, marked, novelty, novelty_counts, slot_counts
+from asum_lib.measure.summaries import SlotCounts, compression, corpus_metric, corpus_score, find_facts, marked, novelty, novelty_counts, slot_counts
 
 LEXICON = {
     "tool": {"whisk": ("whisk", "whisks"), "mixer": ("mixer",), "hand mixer": ("hand mixer",)},
@@ -266,6 +266,8 @@ def test_a_thousand_summaries_against_five_thousand_forms_take_less_than_2_secon
     [
         (lambda: corpus_score("meteor", ["a"], ["a"]), "unknown corpus score 'meteor': choose from chrf, bleu"),
         (lambda: corpus_score("chrf", ["a"], []), "1 references but 0 predictions"),
+        (lambda: corpus_score("chrf", "abc", "abd"), "references 'abc': not a list"),
+        (lambda: corpus_metric("bleu").compute(references=[], predictions=[]), "no predictions: bleu of nothing has no value"),
         (lambda: corpus_score("chrf", [], []), "no predictions: chrf of nothing has no value"),
         (lambda: corpus_score("chrf", ["a", []], ["a", "b"]), "document 1 has an empty list of references"),
         (lambda: novelty("a", "a", 0), "n-grams of 0 words: n must be at least 1"),

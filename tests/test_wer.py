@@ -121,6 +121,41 @@ def test_unlike_lengths_are_refused():
         count_errors(["a", "b"], ["a"], "none")
 
 
+@pytest.mark.parametrize("space", ["\t", "\n", "\r\n", "\u00a0", "\u2009", "  "])
+@pytest.mark.parametrize("normalizer", wer.NORMALIZERS)
+def test_any_white_space_parts_words(space, normalizer):
+    assert wer_pct(count_errors([f"one{space}more day"], ["one more day"], normalizer)) == 0
+    assert wer_pct(count_errors(["one more day"], [f" one more{space}day{space}"], normalizer)) == 0
+
+
+@pytest.mark.parametrize(
+    ("references", "hypotheses", "message"),
+    [
+        ("abc", "abd", "references 'abc': not a list, give one reference for each item"),
+        (["abc"], "a", "hypotheses 'a': not a list"),
+        (["abc"], [None], "hypothesis 0 is None: not a text"),
+        (["abc", 1.5], ["a", "b"], "reference 1 is 1.5: not a text"),
+        (None, ["a"], "references None: not a list"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(references, hypotheses, message):
+    with pytest.raises(InputError, match=message):
+        count_errors(references, hypotheses, "none")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"references": [], "predictions": []}, "no predictions: WER of nothing has no value"),
+        ({"references": "abc", "predictions": "abd"}, "references 'abc': not a list"),
+        ({"references": ["a"]}, "WER needs predictions: a list of texts"),
+    ],
+)
+def test_the_evaluate_metric_refuses_in_one_line(given, message):
+    with pytest.raises(InputError, match=message):
+        wer.wer_metric("none").compute(**given)
+
+
 def test_signature_names_what_was_used():
     assert wer.signature("none") == "wer|norm:none|pool:corpus|scorer:jiwer-4.0.0"
     assert wer.signature("whisper-en").startswith("wer|norm:whisper-en.transformers-")

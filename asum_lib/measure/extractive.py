@@ -20,6 +20,7 @@ from itertools import pairwise
 from math import log
 
 from asum_lib.errors import InputError
+from asum_lib.measure.pairs import texts_of
 from asum_lib.measure.rouge import tokenize
 from asum_lib.measure.summaries import words
 
@@ -28,12 +29,12 @@ DAMPING = 0.85  # of PageRank and of TextRank
 
 def lead(sentences: Sequence[str], n: int) -> list[str]:
     """The first n sentences."""
-    return list(sentences[: _count(n)])
+    return texts_of(sentences, "sentence")[: _count(n)]
 
 
 def textrank(sentences: Sequence[str], n: int) -> list[str]:
     """The n sentences of the highest `textrank_scores`; of equals, the earlier."""
-    if _count(n) >= len(sentences):
+    if _count(n) >= len(texts_of(sentences, "sentence")):
         return list(sentences)
     return [sentences[i] for i in sorted(textrank_order(sentences)[:n])]
 
@@ -67,7 +68,7 @@ def textrank_scores(sentences: Sequence[str]) -> list[float]:
     """
     import networkx
 
-    tokens = [words(sentence) for sentence in sentences]
+    tokens = [words(sentence) for sentence in texts_of(sentences, "sentence")]
     types = [set(words) for words in tokens]
     graph = networkx.Graph()
     graph.add_nodes_from(range(len(sentences)))
@@ -91,7 +92,7 @@ def oracle(sentences: Sequence[str], reference: str, n_max: int, language: str) 
 
 def oracle_positions(sentences: Sequence[str], reference: str, n_max: int, language: str) -> list[int]:
     """The positions, from 0 and ascending, of the sentences that `oracle` chooses."""
-    tokens = [tokenize(sentence, language) for sentence in sentences]
+    tokens = [tokenize(sentence, language) for sentence in texts_of(sentences, "sentence")]
     wanted = [_ngram_counts(tokenize(reference, language), n) for n in (1, 2)]
     chosen: list[int] = []
     best = 0.0

@@ -31,6 +31,7 @@ import numpy as np
 
 from asum_lib.corpora.sentences import WITH_CAPITALS, rule_of, split_sentences
 from asum_lib.errors import InputError, choose
+from asum_lib.measure.pairs import metric_class, pairs_of
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 TOKENIZERS = ("default", "unicode")
@@ -53,16 +54,13 @@ def score(
     rouge_score's `score_multi`). `language` (en or ru) chooses the tokenizer, where none is named, and the abbreviations that
     end no sentence. `stemmer` is Porter's, of English. Raises `InputError` where the lists differ in length or a name is unknown.
     """
-    if len(references) != len(predictions):
-        raise InputError(f"{len(references)} references but {len(predictions)} predictions: give one prediction a reference")
+    references, predictions = pairs_of(references, predictions, several=True)
     for kind in types:
         choose("ROUGE type", kind, TYPES)
     scorer = _scorer(_tokenizer_name(language, tokenizer), language, stemmer, tuple(types))
     rows = np.zeros((len(types), len(predictions)))
     for i, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
-        several = [reference] if isinstance(reference, str) else list(reference)
-        if not several:
-            raise InputError(f"document {i} has an empty list of references: give at least one text, which may be empty")
+        several = [reference] if isinstance(reference, str) else reference
         if "rougeLsum" in types:  # the only type that sees the ends of lines; no tokenizer makes a word across them
             several, prediction = [_lines(text, language) for text in several], _lines(prediction, language)
         best = scorer.score_multi(several, prediction)
@@ -111,7 +109,7 @@ def rouge_metric(language: str, *, tokenizer: str | None = None, stemmer: bool =
     tokenizer = _tokenizer_name(language, tokenizer)
     text = datasets.Value("string")
 
-    class Rouge(evaluate.Metric):
+    class Rouge(metric_class("ROUGE", several=True)):
         def _info(self):
             return evaluate.MetricInfo(
                 description="ROUGE F1 times 100, mean over documents",

@@ -25,6 +25,7 @@ from functools import cache
 import numpy as np
 
 from asum_lib.errors import InputError, choose
+from asum_lib.measure.pairs import metric_class, pairs_of
 from asum_lib.measure.rouge import WORD, tokenize
 from asum_lib.measure.stats import DRAWS, LEVEL, RANDOM_SEED
 
@@ -76,13 +77,10 @@ def corpus_score(
     the score is 0. Raises `InputError` where the lists are empty or differ in length.
     """
     choose("corpus score", metric, CORPUS_SCORES)
-    if len(references) != len(predictions):
-        raise InputError(f"{len(references)} references but {len(predictions)} predictions: give one prediction a reference")
+    references, predictions = pairs_of(references, predictions, several=True)
     if not predictions:
         raise InputError(f"no predictions: {metric} of nothing has no value")
-    several = [[reference] if isinstance(reference, str) else list(reference) for reference in references]
-    if not all(several):
-        raise InputError(f"document {several.index([])} has an empty list of references: give at least one text, which may be empty")
+    several = [[reference] if isinstance(reference, str) else reference for reference in references]
     scorer = _sacrebleu(metric)
     most = max(map(len, several))
     streams = [[texts[i] if i < len(texts) else None for texts in several] for i in range(most)]
@@ -101,7 +99,7 @@ def corpus_metric(metric: str):
     choose("corpus score", metric, CORPUS_SCORES)
     text = datasets.Value("string")
 
-    class CorpusMetric(evaluate.Metric):
+    class CorpusMetric(metric_class(metric, several=True)):
         def _info(self):
             return evaluate.MetricInfo(
                 description=f"{metric} by sacrebleu, 0 to 100, pooled over the corpus",

@@ -15,7 +15,8 @@ Normalisers: `whisper-en` is OpenAI's English one (transformers' EnglishTextNorm
 spelling, numbers as digits. It joins digits spoken one by one into one number ("three seven two" -> "372", one word), so
 for strings of digits it would score whole strings: use `whisper-basic` there, which only lowers case and drops
 punctuation. `unicode` is for other languages than English: it lowers case and drops punctuation too, and keeps the combining marks
-that Whisper's drop, without which words of Hindi or Thai become one another. `none` compares the words as they are.
+that Whisper's drop, without which words of Hindi or Thai become one another. `none` compares the words as they are;
+any white space parts them, tabs, line ends and no-break spaces too.
 """
 
 import json
@@ -28,6 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from asum_lib.errors import InputError, choose
+from asum_lib.measure.pairs import metric_class, pairs_of
 
 NORMALIZERS = ("whisper-en", "whisper-basic", "unicode", "none")
 DEFAULT_NORMALIZER = "whisper-en"
@@ -83,7 +85,7 @@ def normalizer(name: str = DEFAULT_NORMALIZER) -> Callable[[str], str]:
     """The function from raw to normalised text; it remembers texts, since references recur in every epoch and seed."""
     choose("normalizer", name, NORMALIZERS)
     if name == "none":
-        return str.strip
+        return lambda text: " ".join(text.split())
     if name == "unicode":
         return lru_cache(maxsize=100_000)(_letters)
     from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
@@ -99,10 +101,9 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str], normalize
     """Error counts, one an utterance, in the order given.
 
     An empty reference has 0 words and every hypothesis word is an insertion; an empty hypothesis is all deletions; both
-    empty is no error. Raises `InputError` where the lists differ in length.
+    empty is no error. Raises `InputError` where the lists differ in length, or are no lists of texts.
     """
-    if len(references) != len(hypotheses):
-        raise InputError(f"{len(references)} references but {len(hypotheses)} hypotheses: give one hypothesis a reference")
+    references, hypotheses = pairs_of(references, hypotheses, "hypothesis")
     import jiwer
 
     normalize = _normalizer(normalizer)
@@ -143,7 +144,7 @@ def wer_metric(normalizer: str = DEFAULT_NORMALIZER):
 
     choose("normalizer", normalizer, NORMALIZERS)
 
-    class Wer(evaluate.Metric):
+    class Wer(metric_class("WER")):
         def _info(self):
             return evaluate.MetricInfo(
                 description="Word error rate in per cent, pooled over the corpus",

@@ -61,14 +61,16 @@ def planned(name: str, scale: str, results: Path = RESULTS) -> set[Path]:
 
 
 def rows(name: str, scale: str | None = None, results: Path = RESULTS) -> list[dict]:
-    """The rows of a table; raises `InputError` for a table or scale that there is not."""
+    """The rows of a table, then its chance lines; raises `InputError` for a table or scale that there is not."""
+    from asum_lib.study import chance
+
     own = own_tables(results, scale or "mini")
     if scale is None and name not in [*names(), *own] and name in own_tables(results, "paper"):
         raise InputError(f"table {shown(name)} has records at scale paper alone: add --scale paper")
     if name not in (known := [*names(scale or "mini"), *own]):
         elsewhere = "; of a run with a results_dir of its own, say --results DIR"
         raise InputError(f"unknown table {shown(name)}: choose from {', '.join(known)}{elsewhere}")
-    return _module(name, scale)[1](results)
+    return [*_module(name, scale)[1](results), *chance.rows(name, scale, results)]
 
 
 def own_tables(results: Path = RESULTS, scale: str = "mini") -> list[str]:

@@ -285,7 +285,7 @@ def as_markdown(table_rows: Sequence[dict]) -> str:
         else:
             value = f"{row['value']:.1f} ({row['lo']:.1f} to {row['hi']:.1f})"
         status = row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"
-        fields = [cell["size"], cell["method"], cell["rate"], row["metric"], value, len(row["seeds"]) or "", paper, status]
+        fields = [cell["size"] or cell["model"], cell["method"], cell["rate"] or "", row["metric"], value, len(row["seeds"]) or "", paper, status]
         lines.append("| " + " | ".join(map(str, fields)) + " |")
     return "\n".join(lines) + "\n"
 

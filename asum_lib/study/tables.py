@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from asum_lib import papers
+from asum_lib.corpora.seen import seen_utterances
 from asum_lib.errors import InputError, choose
 from asum_lib.measure import stats
 from asum_lib.measure.wer import compare_signatures
@@ -195,6 +196,28 @@ def interval(found: Sequence[tuple[Path, records.Record]], split: str = "test", 
     return stats.ratio_interval(errors, words, units_of(found, split).clusters)
 
 
+def by_seen(found: Sequence[tuple[Path, records.Record]]) -> dict[str, float | int | None]:
+    """WER of one cell's records on the sentences that the source's training text has word for word, and on the others.
+
+    Keys `seen_value`, `seen_lo`, `seen_hi`, `seen_n`, and the same of `unseen`; null where it cannot be told.
+    """
+    keys = ("value", "lo", "hi", "n")
+    parts = dict.fromkeys(f"{name}_{key}" for name in ("seen", "unseen") for key in keys)
+    cell = found[0][1].cell if found else {}
+    known = seen_utterances(cell["corpus"], cell["split"]) if found else None
+    if known is None:
+        return parts
+    ids, errors, words = pooled_counts(found, cell["split"])
+    clusters = units_of(found, cell["split"]).clusters
+    mask = np.array([identity in known for identity in ids])
+    for name, chosen in {"seen": mask, "unseen": ~mask}.items():
+        if chosen.any():
+            own = None if clusters is None else [one for one, taken in zip(clusters, chosen, strict=True) if taken]
+            values = stats.ratio_interval(errors[:, chosen], words[chosen], own)
+            parts |= {f"{name}_{key}": value for key, value in zip(keys, (*values, int(chosen.sum())), strict=True)}
+    return parts
+
+
 def difference(a: Row, b: Row) -> stats.Difference:
     """Test WER of `a` minus that of `b` in points, paired by utterance; raises `InputError` where they cannot be compared."""
     return contrast([(1, a), (-1, b)])
@@ -255,7 +278,8 @@ def as_markdown(table_rows: Sequence[dict]) -> str:
         status = row["status"] if row["reason"] is None else f"{row['status']}: {row['reason']}"
         status += f"; {row['caveat']}" if row["caveat"] else ""
         fields = own_fields(cell, cell["model"]) if own else []
-        fields += [cell["size"], cell["precision"], cell["method"], cell["rate"] or "", value, len(row["seeds"]) or "", paper, weights]
+        fields += [cell["size"] or cell["model"], cell["precision"] or "", cell["method"], cell["rate"] or "", value]
+        fields += [len(row["seeds"]) or "", paper, weights]
         lines.append("| " + " | ".join(str(field).replace("|", "\\|") for field in [*fields, status]) + " |")
     return "\n".join(lines) + "\n"
 
@@ -306,6 +330,7 @@ def _as_object(table: str, row: Row, results: Path) -> dict:
         "kept_rank_mean": float(np.mean(kept_ranks)) if kept_ranks else None,
         "trainable": next((record.params["trainable"] for _, record in measured), None),
         "records": [os.path.relpath(path, results.parent) for path, _ in row.found],
+        **by_seen(measured),
     }
 
 

@@ -108,7 +108,7 @@ def test_a_new_signature_leaves_no_cell_stale(copied, monkeypatch, module, name)
     changes, _ = rescoring.rescore(results=path.parents[2], write=True)
     new = records.read(path)
     assert "fingerprint" in {change.of for change in changes}
-    assert any(metric.signature.endswith("|by another rule") for metric in new.metrics.values())
+    assert any("|by another rule" in metric.signature for metric in new.metrics.values())
     assert new.fingerprint == rescoring.fingerprint_of(new) != old.fingerprint
 
 
@@ -119,7 +119,7 @@ def test_a_stale_record_stays_stale(copied, monkeypatch):
     monkeypatch.setattr(wer, "signature", lambda *given: f"{of(*given)}|by another rule")
     rescoring.rescore(results=path.parents[2], write=True)
     new = records.read(path)
-    assert new.metrics["wer_pct"].signature.endswith("|by another rule")
+    assert "|by another rule" in new.metrics["wer_pct"].signature
     assert new.fingerprint == "of another corpus"
 
 

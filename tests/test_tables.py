@@ -8,7 +8,7 @@ from asum_lib.study import tables
 from asum_lib.study.cells import TABLE_OF
 
 KEYS = "cell metric value lo hi unit n seeds paper paper_status paper_source signature status reason weights_bytes kept_rank_mean trainable"
-KEYS += " records caveat"
+KEYS += " records seen_value seen_lo seen_hi seen_n unseen_value unseen_lo unseen_hi unseen_n caveat"
 
 
 def row_of(table_rows, size, precision, method, rate="1/40"):

@@ -22,6 +22,7 @@ from asum_lib.measure import stats, wer
 from asum_lib.paths import RESULTS
 from asum_lib.study import (
     learning_rates,
+    placing,
     records,
     tables,
     talk_cells,
@@ -31,10 +32,14 @@ from asum_lib.study import (
     text_scores,
     text_tables,
 )
+from asum_lib.study.cells import Cell
 from asum_lib.study.records import Metric, Record
+from asum_lib.study.talk_cells import TalkCell
+from asum_lib.study.text_cells import TextCell
 from asum_lib.study.units import signed, units
 
 CHANCE = "chance"
+CELLS = (Cell, TextCell, TalkCell)
 ANSWERS = {  # method of a row: what it answers
     "nothing": "no word",
     "constant": "the best constant answer",
@@ -72,7 +77,7 @@ def _lines(table: str, scale: str) -> list[Callable]:
 def _one_of_each(table: str, scale: str, results: Path) -> list[tuple[Path, Record]]:
     """A measured record of each corpus and split of a table; none of a corpus that has its line."""
     first, has_line = {}, set()
-    for path, record in records.load(results, scale, table):
+    for path, record in placing.load(results, scale, table, *CELLS):
         key = (record.cell["corpus"], record.cell["split"])
         if record.cell.get("system") == CHANCE:
             has_line.add(key)

@@ -1,5 +1,6 @@
 """Kaldi's tables, places and matrices, from bytes written here as its format has them."""
 
+import os
 import struct
 
 import numpy as np
@@ -113,3 +114,10 @@ def test_a_faulty_table_names_its_line(tmp_path, data, fault):
     path.write_bytes(data)
     (found,) = read_table(path)[1]
     assert found.startswith(str(path)) and found.endswith(fault)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ark")
+    with pytest.raises(FeatureError, match="is no regular file: an archive of Kaldi is needed"):
+        read_header(tmp_path / "pipe.ark")
+    assert read_table(tmp_path / "pipe.ark")[1] == [f"{tmp_path / 'pipe.ark'}: a device or a pipe, where a file should be"]

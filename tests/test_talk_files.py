@@ -122,12 +122,15 @@ def test_a_fault_is_named_with_file_and_line(folder, fields, fault):
         ("words.npy", "floats of shape (frames, bins) are needed"),
         ("nan.npy", "has a value that is no finite number"),
         ("objects.npy", "is not a whole .npy file"),
+        ("packed.npy", "'packed.npy' is not a whole .npy file"),
         ("a.npy:7", "is no binary matrix of Kaldi"),
         ("gunzip -c a.gz |", "is a command, and none is run"),
     ],
 )
 def test_faulty_features_are_named(folder, features, fault):
     (folder / "bad.npy").write_bytes((folder / "a.npy").read_bytes()[:500])
+    np.savez(folder / "packed.npz", np.zeros((3, 3)))
+    (folder / "packed.npz").rename(folder / "packed.npy")
     np.save(folder / "flat.npy", np.zeros(3))
     np.save(folder / "words.npy", np.array([["a"]]))
     np.save(folder / "nan.npy", np.full((2, 2), np.nan))

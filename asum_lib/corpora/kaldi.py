@@ -90,6 +90,8 @@ def file_and_offset(where: str | Path) -> tuple[Path, int]:
 def read_header(where: str | Path) -> Header:
     """The header of the matrix at a place; raises `FeatureError` where there is none, or the file ends before its last value."""
     file, offset = file_and_offset(where)
+    if file.exists() and not file.is_file():
+        raise FeatureError(where, "is no regular file: an archive of Kaldi is needed")
     try:
         with file.open("rb") as stream:
             stream.seek(offset)

@@ -97,8 +97,10 @@ def read_features(where: Path) -> np.ndarray:
         return kaldi.read_matrix(where)
     try:
         values = np.load(where, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise FeatureError(where, "is not a whole .npy file") from None
+    except (OSError, ValueError, EOFError, OverflowError, TypeError, MemoryError):
+        values = None
+    if not isinstance(values, np.ndarray):  # of a packed .npz it is a reader
+        raise FeatureError(where, "is not a whole .npy file")
     if values.ndim != 2 or not values.size or not np.issubdtype(values.dtype, np.floating):
         raise FeatureError(where, f"holds {values.dtype} of shape {values.shape}: floats of shape (frames, bins) are needed")
     values = np.ascontiguousarray(values, dtype=np.float32)

@@ -25,6 +25,16 @@ ALONE := exec 9>build/.lock; ! command -v flock >/dev/null || flock --nonblock 9
 SNAKEMAKE := $(BIN)/snakemake --snakefile workflow/Snakefile --cores $(JOBS) --scheduler greedy --nolock --rerun-incomplete \
 	--rerun-triggers mtime input --quiet host reason rules --keep-going --show-failed-logs
 
+# The build of torch that pip prefers here is installed first, if its hash is in the lock. Left to the lock, pip would take PyPI's
+# before one in a folder of wheels, whose hash it does not know before it has chosen.
+TORCH = $$(sed -n 's/^torch==//p' constraints.txt)
+define CHOOSE_TORCH
+rm -rf build/torch && $(BIN)/pip download --progress-bar off --no-deps --dest build/torch torch==$(TORCH) && \
+	{ grep -qF -- "$$($(BIN)/pip hash build/torch/*.whl | tail -1)" requirements.lock || \
+	{ echo "torch $(TORCH): the build that pip finds has no hash in requirements.lock" >&2; exit 1; }; } && \
+	$(BIN)/pip install --progress-bar off --no-deps build/torch/*.whl && rm -rf build/torch
+endef
+
 .PHONY: help env study test bench book pdf lint lock clean
 
 help:  ## say what the targets do
@@ -35,6 +45,7 @@ env: $(STAMP)  ## make .venv from requirements.lock
 $(STAMP): requirements.lock constraints.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or give its path with make PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip list --format freeze | grep -qE "^torch==$(TORCH)(\+|$$)" || { $(CHOOSE_TORCH); }
 	$(BIN)/pip install --progress-bar off --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --progress-bar off --constraint constraints.txt torch  # adds the CUDA libraries of PyPI's build, else nothing
 	$(BIN)/pip install --no-deps --no-build-isolation -e .

@@ -51,6 +51,17 @@ def seen_table(table: str = "whisper_wer", scale: str = "mini", results: Path = 
     return HTML(f'<div class="asum-scroll" tabindex="0">{table_text}</div>')
 
 
+def seen_summaries(corpus: str) -> object:
+    """How many test summaries of a corpus of talks stand word for word in its training text, in a sentence."""
+    from IPython.display import HTML
+
+    from asum_lib.corpora import seen
+
+    number, of = seen.seen_summaries(corpus)
+    said = f"{number} of the {of} test summaries ({100 * number / of:.0f} %) stand word for word in a training split"
+    return HTML(f"<p>{said}: with so few tasks and steps they are not new sentences, only new talks.</p>")
+
+
 def _key(cell: dict) -> tuple:
     return tuple(cell[name] for name in ("size", "precision", "method", "rate"))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asum_lib import recordings
 from asum_lib.corpora import containers, ffmpeg, mpeg
 from asum_lib.corpora.audio import AudioError, duration_s, is_audio, read_audio
 
@@ -301,3 +302,9 @@ def test_without_ffmpeg_its_name_is_said(tmp_path, monkeypatch):
     for head in (b"\0\0\0\x20ftypM4A ", b"\x1aE\xdf\xa3\x01\0\0\0\0\0\0\x1f", b"\xff\xf1\x60\x40"):
         reason = refusal(put(tmp_path / "a.bin", head + bytes(100)))
         assert reason.endswith("not on the PATH: install ffmpeg, or convert it to WAV or FLAC")
+
+
+def test_the_length_that_progress_says_is_counted(tmp_path):
+    data, header = variable_mp3(tmp_path / "a.mp3", np.zeros(3 * RATE, np.float32), noise(60))
+    path = put(tmp_path / "b.mp3", data[header:] * 2)
+    assert recordings._length(path) == " of 2.1"

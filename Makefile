@@ -76,7 +76,7 @@ lint: env  ## check style and that notebooks carry no outputs
 	$(BIN)/ruff format --check .
 	find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --verify
 
-# uv asks PyPI for the hashes of all files of a version. It does not see PyTorch's CPU index: what pip finds for torch is hashed here.
+# uv asks PyPI for the hashes of all files of a version. Of PyTorch's CPU builds the one that pip finds here is added; add the other processor's by hand.
 lock: ## resolve pyproject.toml anew into requirements.lock and constraints.txt (the one target that changes versions)
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --progress-bar off ".[dev]"

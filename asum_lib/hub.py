@@ -449,7 +449,7 @@ def _explained(repository: Repository) -> Iterator[None]:
             advice = f"log in with `hf auth login`, and see {page}" if status in (401, 403) else "try again later"
             raise HubError(f"the Hub answered with status {status}: {advice}") from None
         if isinstance(error, (errors.HTTPError, ConnectionError, TimeoutError)):
-            proxy = ", the proxy that HTTPS_PROXY or HTTP_PROXY names," if urllib.request.getproxies() else ","
+            proxy = ", the proxy that HTTPS_PROXY or HTTP_PROXY names," if {"http", "https", "all"} & set(urllib.request.getproxies()) else ","
             raise _Unreachable(f"cannot reach {constants.ENDPOINT} ({type(error).__name__}): check the network{proxy} or HF_ENDPOINT") from None
         if isinstance(error, OSError):
             raise HubError(" ".join(str(error).split())) from None

@@ -230,8 +230,13 @@ def _reader(writer, heard: Told, care: Care) -> tuple[object | None, tuple[str, 
     except InputError as error:  # the language was told from the recording
         return None, (*heard.notes, f"no summary is made: {error}")
     texts = [segment.text for segment in heard.segments if segment.doubt is None]
-    strange = care.words and listening.unknown_text(texts, care.words)
-    return (None, (*heard.notes, strange)) if strange else (loaded, heard.notes)
+    untaught = listening.unknown_text(texts, care.words) if care.words else None
+    strange = untaught or summarize.unspelled(loaded, texts)
+    if strange:
+        return None, (*heard.notes, strange)
+    unsure = summarize.languages(loaded) is None and heard.language != "en"
+    doubt = (f"nothing says whether the text model knows the language {heard.language}: its summary may mean nothing",) if unsure else ()
+    return loaded, heard.notes + doubt
 
 
 def end_to_end_of(ear, decoding, batch_size: int, scale: str = "mini", least_sure: float | None = None) -> System:

@@ -9,7 +9,7 @@ from asum_lib.corpora.phrases import Phrase
 from asum_lib.corpora.say import say
 from asum_lib.errors import InputError
 from asum_lib.listening import IMPROBABLE, LOOP, Segment, doubt_of, judge
-from asum_lib.models import ladder, loading, recognize, text_ladder
+from asum_lib.models import ladder, loading, recognize, summarize, text_ladder
 from asum_lib.models.recognize import MINI, PAPER, Heard, compression_ratio
 from asum_lib.models.transcribe import decode, encode, is_loop
 
@@ -160,6 +160,21 @@ def test_russian_is_written_in_cyrillic(whisper_base, tmp_path):
     text = answer.segments[0].text
     letters = [letter for letter in text.lower() if letter.isalpha()]
     assert answer.language == "ru" and sum("а" <= letter <= "ё" for letter in letters) > 0.9 * len(letters)
+
+
+def test_a_text_that_cannot_be_spelled_gets_no_summary(real_data):
+    tokenizer = summarize.load_tokenizer(real_data / "tokenizers" / "t5", "en")
+    t5 = summarize.Summarizer(None, tokenizer, "t5", "en")
+    assert "has no letters for" in summarize.unspelled(t5, [RUSSIAN])
+    assert summarize.unspelled(t5, ["The old library closed its doors.", ""]) is None
+
+
+def test_real_speech_is_not_read_by_the_mini_text_model(whisper_tiny_en, real_data):
+    path = sorted((real_data / "librispeech-84-121123" / "audio").iterdir())[0]
+    given = {"scale": "paper", "precision": "fp32", "asr": str(whisper_tiny_en)}
+    answer = systems.load(**given, summarizer=systems.SUMMARIZER["mini"])(path)
+    assert answer.summary == "" and answer.segments[0].doubt is None
+    assert "cannot be read by the text model, which was never taught their words" in answer.notes[-1]
 
 
 def test_a_language_that_whisper_has_no_token_for_is_refused(whisper_base, whisper_tiny_en):

@@ -17,6 +17,7 @@ from asum_lib.paths import CHECKPOINTS
 WRITES = {"t5": ("en",), "mbart": ("en", "ru")}  # the shipped ones
 ENGLISH_ALONE = ("bart-large-cnn", "bart-large-xsum", "models--google-t5--", "models--facebook--bart-")  # in the names of published checkpoints
 _CODE = re.compile(r"[a-z]{2,3}_[A-Z]{2}")
+MOST_UNSPELLED = 0.1  # of a text's tokens that a tokenizer has no piece for
 PROBE = "a tea, чай, 茶, 1"  # something of which every tokenizer can spell
 PREFIX = {"t5": "summarize: ", "mbart": "", "bart": ""}
 
@@ -99,6 +100,15 @@ def languages(loaded: Summarizer) -> tuple[str, ...] | None:
         codes = {token.partition("_")[0] for token in loaded.tokenizer.all_special_tokens if _CODE.fullmatch(token)}
         return tuple(sorted(codes | set(LANGUAGE_CODES)))
     return ("en",) if any(published in name for published in ENGLISH_ALONE) else None
+
+
+def unspelled(loaded: Summarizer, texts: Sequence[str]) -> str | None:
+    """Why texts cannot be read: the tokenizer has no pieces for much of them, as T5's has none for Cyrillic. None where it has."""
+    ids = [one for row in loaded.tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids for one in row]
+    share = ids.count(loaded.tokenizer.unk_token_id) / len(ids) if ids else 0.0
+    if share <= MOST_UNSPELLED:
+        return None
+    return f"the text model has no letters for {100 * share:.0f} % of what was heard: no summary is made, choose another with --summarizer"
 
 
 def is_mini(loaded: Summarizer) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from asum_lib import cli, papers
 from asum_lib.errors import InputError
 from asum_lib.paths import RESULTS
-from asum_lib.study import claims, memory_claims, memory_table, placing
+from asum_lib.study import claims, memory_claims, memory_table, placing, records
 from asum_lib.study import memory_footprint as footprint
 from asum_lib.study.memory_footprint import make_cell, make_row
 
@@ -107,6 +107,16 @@ def test_a_cell_that_fails_is_a_record_with_its_reason(tmp_path, monkeypatch):
     assert record.status == "failed"
     assert record.reason == "MemoryError: accounted for 0.9 GB: more than the 0.1 GB that a measurement may take"
     assert record.metrics["train_peak_accounted_bytes"].value > 900_000_000 and "train_peak_bytes" not in record.metrics
+
+
+def test_text_models_are_measured_in_training_and_near_their_account():
+    cells = [cell for cell in memory_table.planned() if cell.model in ("t5", "mbart") and memory_table.is_measured(cell)]
+    assert {("t5", "small"), ("t5", "base"), ("mbart", "large")} <= {(cell.model, cell.size) for cell in cells}
+    for cell in cells:
+        record = records.read(cell.path(RESULTS))
+        assert record.fingerprint == footprint.fingerprint(cell)
+        measured, accounted = (record.metrics[name].value for name in ("train_peak_bytes", "train_peak_accounted_bytes"))
+        assert 1 < measured / accounted < 1.1, cell.name
 
 
 def test_every_planned_cell_has_a_path_of_its_own_and_large_is_measured_in_int8_and_int4():

@@ -40,7 +40,7 @@ _STEPS = {
     "whisper-medium": (("fp32", "full"), ("int8", "adalora"), ("int4", "adalora")),
     "whisper-large": (("int8", "adalora"), ("int4", "adalora")),
     "t5-small": _FLOAT_AND_QUANTISED,
-    "t5-base": (("fp32", "lora"), ("fp32", "adalora"), ("int8", "adalora"), ("int4", "adalora")),
+    "t5-base": (("fp32", "lora"), ("fp32", "adalora")),
     "mbart-large": (("int8", "lora"), ("int4", "adalora")),
 }
 HALF_REASON = "a CPU takes minutes for a training step in float16: accounted only"

@@ -166,10 +166,10 @@ def run_cells(
     for cell, row, config, _, found in work:
         if not found and cell.corpus not in GENERATED:
             _check_words(cell, row, config["normalizer"])
+    too_big = _too_big([(cell, row) for cell, row, _, _, found in work if not found], progress)
     for row in {id(row): row for cell, row, _, _, found in work if not found}.values():
         if row.corpus_name not in NAMES and not row.language and len(row.languages) > 1:
             progress(f"{row.corpus_name} is heard as English: write -p language=CODE for another of {len(row.languages)} languages")
-    too_big = _too_big([(cell, row) for cell, row, _, _, found in work if not found], progress)
 
     def task(cell, row, config, fingerprint, found) -> Task:
         path = cell.path(results)

@@ -9,6 +9,7 @@ import pytest
 
 from asum_lib.errors import InputError
 from asum_lib.models import checkpoint, ladder, loading, real
+from asum_lib.paths import CHECKPOINTS
 
 TINY = ladder.checkpoint("tiny")
 
@@ -432,3 +433,40 @@ def test_an_english_only_checkpoint_is_not_told_a_language(folder):
     speech = loading.load(str(folder), "fp32")
     assert speech.tokenizer.convert_tokens_to_ids("<|en|>") == last
     assert speech.generate == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "check", "key", "value", "said"),
+    [
+        ("whisper-tiny", checkpoint.check, "encoder_layers", 10**6, "encoder_layers is 1000000, and should be a whole number from 1 to 1000"),
+        ("t5-mini", checkpoint.check_text, "num_layers", 0, "num_layers is 0, and should be a whole number from 1 to 1000"),
+        ("mbart-mini", checkpoint.check_text, "vocab_size", 10**12, "vocab_size is 1000000000000, and should be at most 100,000,000"),
+    ],
+)
+def test_a_number_that_no_model_has_is_named(tmp_path, name, check, key, value, said):
+    folder = tmp_path / name
+    shutil.copytree(CHECKPOINTS / name, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(InputError, match=said):
+        check(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("num_layers", 1, r"config.json has 1 layers, but there are weights of more, e\.g\. decoder\.block\.1"),
+        ("d_model", 10**6, "config.json and weights are not of one model"),
+        ("num_heads", -1, "config.json and weights are not of one model"),
+    ],
+)
+def test_a_text_model_of_other_sizes_than_its_weights_is_refused(tmp_path, key, value, said):
+    from asum_lib.models.loading import load_model
+
+    folder = tmp_path / "t5"
+    shutil.copytree(CHECKPOINTS / "t5-mini", folder)
+    config = json.loads((folder / "config.json").read_text())
+    changed = {key: value} | ({"num_decoder_layers": 1} if key == "num_layers" else {})
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(InputError, match=said):
+        load_model(folder, "fp32")

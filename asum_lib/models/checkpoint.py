@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from asum_lib import reading
-from asum_lib.errors import InputError
+from asum_lib.errors import InputError, shown
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -31,6 +31,8 @@ SETTINGS = (
 TEXT_TOKENIZERS = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "merges.txt")  # one of them holds the tokens
 FLOATS = ("F64", "F32", "F16", "BF16")
 CHUNK_BYTES = 1 << 20
+MOST_LAYERS = 1_000  # of one stack: building more of them, even without weights, takes minutes
+MOST_NUMBER = 10**8  # of anything that a configuration counts: vocabularies and widths are far below
 LETTERS = 256  # bytes, of which Whisper's tokenizer spells what it has no word for
 
 
@@ -61,7 +63,9 @@ def check_text(folder: Path) -> None:
 @lru_cache(maxsize=16)
 def _text_faults(folder: Path, stamp: tuple) -> tuple[str, ...]:
     found: list[str] = []
-    _json(folder, "config.json", found, "a checkpoint folder as the Hub lays it out has one")
+    values = _json(folder, "config.json", found, "a checkpoint folder as the Hub lays it out has one")
+    if values is not None and (fault := out_of_bounds(values)):
+        found.append(fault)
     for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         if (folder / name).exists():
             _json(folder, name, found, "")
@@ -76,6 +80,18 @@ def _text_faults(folder: Path, stamp: tuple) -> tuple[str, ...]:
         elif (fault := _read_weights(path, {}, quantised=True)) is not None:
             found.append(f"{path.name}: {fault}")
     return tuple(found)
+
+
+def out_of_bounds(values: dict) -> str | None:
+    """The number of a configuration by which building the model would take for ever or fail, and what would be right."""
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if key.endswith("layers") and not (isinstance(value, int) and 1 <= value <= MOST_LAYERS):
+            return f"config.json: {key} is {shown(value)}, and should be a whole number from 1 to {MOST_LAYERS}"
+        if isinstance(value, int) and abs(value) > MOST_NUMBER:
+            return f"config.json: {key} is {shown(value)}, and should be at most {MOST_NUMBER:,}"
+    return None
 
 
 def faults(folder: Path) -> tuple[str, ...]:
@@ -219,6 +235,10 @@ def _config(folder: Path, found: list[str]):
         return None
     if values.get("quantization_config"):
         found.append("config.json: the weights are quantised already: give the unquantised checkpoint, which is quantised when it is loaded")
+        return None
+
+    if fault := out_of_bounds(values):
+        found.append(fault)
         return None
 
     from transformers import WhisperConfig

@@ -7,7 +7,9 @@ Only local folders are read, safetensors only, no remote code. What makes a fold
 import copy
 import json
 import logging
+import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -164,25 +166,47 @@ def load_model(folder: Path, precision: str, dtype: str | None = None, place: st
     options = {"dtype": kind, "output_loading_info": True, "device_map": {"": place}}
     try:
         config = pretrained.config(folder)
+        _check_described(folder, config)
         if not _is_quantised(folder, config, precision) and precision in QUANTISATION:
             options["quantization_config"] = quantisation_config(precision, kind)
         with _in_pieces(folder) as weights, _one_by_one(), _memory_for(folder):
             model, report = pretrained.model(catalogue.model_class(config), config, weights, **options)
         if (Path(folder) / "generation_config.json").is_file():  # which transformers does not look for beside weights that are given
             model.generation_config = pretrained.generation_config(folder)
-    except InputError:
+    except (InputError, torch.OutOfMemoryError):
         raise
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"checkpoint {folder}: {_reason(error)}") from error
+    except (RuntimeError, TypeError, AssertionError, KeyError) as error:  # whatever the use of a wrong number raises
+        if "allocate" in str(error):
+            raise
+        raise InputError(f"checkpoint {folder}: config.json and weights are not of one model ({_reason(error)[:120]})") from error
     model.name_or_path = model.config.name_or_path = str(folder)  # adapters write it down; unknown where weights are given
     # transformers only warns of weights that it did not find, and goes on with random ones in their place.
     if invented := sorted(report["missing_keys"]):
         raise InputError(f"checkpoint {folder}: {len(invented)} weights were not found there, e.g. {invented[0]}: fetch it again")
+    deepest = max(catalogue.depths(model.config).values())
+    numbers = {name: re.search(r"\.(?:block|layers)\.(\d+)\.", name) for name in report["unexpected_keys"]}
+    if beyond := sorted(name for name, number in numbers.items() if number and int(number[1]) >= deepest):
+        raise InputError(f"checkpoint {folder}: config.json has {deepest} layers, but there are weights of more, e.g. {beyond[0]}")
     if precision in QUANTISATION:
         _mend_4bit_on_cpu(model)
     elif precision in SIMULATED:
         two_bits.simulate(model, precision)
     return model
+
+
+def _check_described(folder: Path, config) -> None:
+    """Refuse a configuration of far more numbers than the files hold, for which memory would be taken before they are compared."""
+    from asum_lib.models import catalogue
+
+    described = sum(math.prod(shape) for shape in catalogue.weights(config).values())
+    held_bytes = sum(path.stat().st_size for path in checkpoint.weight_files(folder) if path.is_file())
+    if held_bytes and described > 4 * held_bytes:  # a number takes half a byte at least, and may be stored once for several uses
+        raise InputError(
+            f"checkpoint {folder}: config.json and weights are not of one model: "
+            f"it describes {described:,} numbers, and {held_bytes:,} bytes are there"
+        )
 
 
 def original_weights(model, names: Sequence[str]) -> dict:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from asum_lib import hub_cache, paths
+from asum_lib import hub_cache, paths, reading
 from asum_lib.errors import InputError
 from asum_lib.files import write_whole
 from asum_lib.hub_cache import COMMIT, File, HubError
@@ -479,7 +479,7 @@ def _read_lock() -> dict[str, _Locked]:
     if not path.is_file():
         return {}
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        entries = reading.read_yaml(path) or {}
         return {
             key: _Locked(entry["revision"], tuple(File(name, **known) for name, known in entry["files"].items())) for key, entry in entries.items()
         }

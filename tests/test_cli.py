@@ -87,7 +87,7 @@ def test_help_lists_the_commands_on_stdout():
         ([], "the following arguments are required: COMMAND (see `asum --help`)"),
         (
             ["walk"],
-            "argument COMMAND: invalid choice: 'walk' (choose from 'run', 'measure', 'table', 'claims', 'export', 'verify', 'pretrain', 'adapt', "
+            "argument COMMAND: invalid choice: 'walk' (choose from 'run', 'measure', 'table', 'claims', 'export', 'verify', 'rescore', 'pretrain', 'adapt', "
             "'summarize', 'say', 'data', 'fetch', 'doctor', 'fit') (see `asum --help`)",
         ),
         (["table"], "the following arguments are required: NAME (see `asum table --help`)"),

@@ -52,12 +52,10 @@ class Difference:
         As one of so many comparisons, each held to 0.05 over their number: Holm's first and hardest step.
         None where nothing varies, as between two systems that write the same: then nothing is known of it.
         """
-        from scipy.stats import t
-
         if self.se == 0:
             return None
         alpha = (1 - LEVEL) / comparisons
-        return float(self.se * (t.isf(alpha / 2, self.df) + t.ppf(POWER, self.df)))
+        return float(self.se * (_quantile(1 - alpha / 2, self.df) + _quantile(POWER, self.df)))
 
 
 @dataclass(frozen=True)
@@ -114,11 +112,11 @@ def contrast(sides: Sequence[tuple[float, np.ndarray]], words, clusters: Sequenc
 
 def estimate(value: float, se: float, df: float) -> Difference:
     """A value with its t interval and p, from its standard error and degrees of freedom."""
-    from scipy.stats import t
+    from scipy.special import stdtr  # a third of the time that importing scipy.stats takes
 
     half = _half_width(se, df)
     exact = se <= 1e-12 * max(1.0, abs(value))  # every item and seed says the same
-    p = (1.0 if abs(value) <= 1e-12 else 0.0) if exact else float(2 * t.sf(abs(value) / se, df))
+    p = (1.0 if abs(value) <= 1e-12 else 0.0) if exact else float(2 * stdtr(df, -abs(value) / se))
     return Difference(float(value), float(value - half), float(value + half), p, float(se), float(df))
 
 
@@ -225,6 +223,11 @@ def _together(variances: Sequence[tuple[float, int]]) -> tuple[float, float]:
 
 
 def _half_width(se: float, df: float) -> float:
-    from scipy.stats import t
+    return se * _quantile((1 + LEVEL) / 2, df)
 
-    return float(se * t.ppf((1 + LEVEL) / 2, df))
+
+def _quantile(share: float, df: float) -> float:
+    """The value below which Student's t of so many degrees of freedom lies with this probability."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, share))

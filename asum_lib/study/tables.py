@@ -157,7 +157,7 @@ def counts(record_path, split: str = "test", epoch: int | None = None) -> tuple[
 
 def has_samples(row: Row, split: str, epochs: Sequence[int | None]) -> bool:
     """True where every measured record of the row keeps samples of `split` for all of `epochs`."""
-    kept = [_all_counts(path, record.samples["sha256"]) if record.samples else {} for path, record in row.measured]
+    kept = [_all_counts(path, record) if record.samples else {} for path, record in row.measured]
     return all((split, epoch) in by_set for by_set in kept for epoch in epochs)
 
 
@@ -174,7 +174,7 @@ def pooled_counts(found: Sequence[tuple[Path, records.Record]], split: str = "te
 def units_of(found: Sequence[tuple[Path, records.Record]], split: str = "test") -> Units:
     """What the items of one cell's records vary with, in the order of their ids."""
     path, record = found[0]
-    return _all_units(path, record.samples["sha256"], record.cell["corpus"])[split]
+    return _read(path, record.samples["sha256"], record.cell["corpus"])[1][split]
 
 
 def intervals_over(rows: Sequence[Row]) -> str:
@@ -337,36 +337,38 @@ def _as_object(table: str, row: Row, results: Path) -> dict:
 def _counts_of(record: records.Record, path: Path, split: str, epoch: int | None):
     if record.samples is None:
         raise InputError(f"{path}: keeps no samples (status {record.status}), so nothing can be counted")
-    by_set = _all_counts(path, record.samples["sha256"])
+    by_set = _all_counts(path, record)
     if (split, epoch) not in by_set:
         there = ", ".join(f"{s}{'' if e is None else f' epoch {e}'}" for s, e in by_set)
         raise InputError(f"{path}: no samples of {split}{'' if epoch is None else f' epoch {epoch}'}: there are {there}")
     return by_set[split, epoch]
 
 
+def _all_counts(path: Path, record: records.Record) -> dict:
+    """{(split, epoch): (ids, errors, words)} of a record's samples, items in the order of their ids."""
+    return _read(path, record.samples["sha256"], record.cell["corpus"])[0]
+
+
 @lru_cache(maxsize=2_000)
-def _all_counts(path: Path, sha256: str) -> dict:
-    """{(split, epoch): (ids, errors, words)} of a record's samples, items in the order of their ids; texts are let go."""
+def _read(path: Path, sha256: str, corpus: str) -> tuple[dict, dict[str, Units]]:
+    """(counts as `_all_counts` has them, {split: units}) of a record's samples, read once; texts are let go.
+
+    The units are of the items in the order of their ids; those of one epoch stand for all.
+    """
     grouped: dict[tuple, list] = {}
+    spoken: dict[str, dict] = {}
     for sample in records.read_samples(path):
+        split, identity = sample["split"], sample["id"]
         errors = sample["errors"] if "errors" in sample else sample["substitutions"] + sample["insertions"] + sample["deletions"]
-        grouped.setdefault((sample["split"], sample.get("epoch")), []).append((sample["id"], errors, sample["words"]))
-    result = {}
+        grouped.setdefault((split, sample.get("epoch")), []).append((identity, errors, sample["words"]))
+        spoken.setdefault(split, {})[identity] = {"id": identity, "speaker": sample.get("speaker")}
+    counts = {}
     for key, entries in grouped.items():
         ids, errors, words = zip(*sorted(entries), strict=True)
         if len(set(ids)) < len(ids):
             raise InputError(f"{path}: an id occurs twice in the samples of {key[0]}")
-        result[key] = (ids, np.array(errors, dtype=float), np.array(words, dtype=float))
-    return result
-
-
-@lru_cache(maxsize=2_000)
-def _all_units(path: Path, sha256: str, corpus: str) -> dict[str, Units]:
-    """{split: units} of a record's samples, items in the order of their ids; those of one epoch stand for all."""
-    by_split: dict[str, dict] = {}
-    for sample in records.read_samples(path):
-        by_split.setdefault(sample["split"], {})[sample["id"]] = sample
-    return {split: units(corpus, split, [of[identity] for identity in sorted(of)]) for split, of in by_split.items()}
+        counts[key] = (ids, np.array(errors, dtype=float), np.array(words, dtype=float))
+    return counts, {split: units(corpus, split, [of[identity] for identity in sorted(of)]) for split, of in spoken.items()}
 
 
 def _check_same_items(path, other_path, ids, other_ids, words, other_words) -> None:

@@ -238,11 +238,6 @@ def test_documents_without_a_summary_are_measured(tmp_path):
     assert metrics["lead3.rouge1"].value == 0
 
 
-def test_many_documents_take_fewer_draws():
-    assert corpora_table._draws(500) == 2_000
-    assert corpora_table._draws(157_252) == 200
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -20,7 +20,7 @@ import numpy as np
 from asum_lib.corpora import texts
 from asum_lib.corpora.sentences import WITH_CAPITALS, rule_of
 from asum_lib.errors import InputError, choose
-from asum_lib.measure import extractive, rouge, stats, summaries
+from asum_lib.measure import extractive, rouge, summaries
 from asum_lib.paths import RESULTS
 from asum_lib.study import placing, records, scores
 from asum_lib.study.cells import SCALES
@@ -32,7 +32,6 @@ TABLE = "corpora"
 LEAD_SENTENCES = 3
 SYSTEM_SPLITS = ("dev", "test")  # where the extractive systems are run: on train they take long and nobody is compared with them
 SYSTEM_METRICS = ("rouge1", "rouge2", "rougeL", "rouge1_default", "fact_recall", "words")
-MOST_DRAWN = 20_000_000  # draws x documents of a bootstrap: its matrix is held at once
 # metric: (unit, what is summed over documents, what it is divided by: a sum too, or None for the number of documents)
 STATISTICS = {
     "text_words": ("words", "text_words", None),
@@ -305,10 +304,10 @@ def fingerprint_of(cell: Cell, known: Mapping[str, str] | None = None) -> str:
 
 def _resolve(cell: Cell, corpus: texts.TextCorpus, known: Mapping[str, str] | None = None) -> tuple[dict, str]:
     every = ("documents", *STATISTICS, *VOCABULARY, POSITION, *SYSTEM_METRICS)
-    language, count = corpus.language, len(corpus.documents)
+    language = corpus.language
     rule = rule_of([document.text for document in corpus.documents], language)
     signatures = " ".join((known or {}).get(metric) or signature(metric, language, rule) for metric in every)
-    config = {"language": language, "sentences": sentences_taken(language), "draws": _draws(count)}
+    config = {"language": language, "sentences": sentences_taken(language)}
     if not rule.startswith(WITH_CAPITALS):
         config["sentence_rule"] = rule
     data = {"corpus": corpus.fingerprint, "lexicon": _lexicon(corpus)}
@@ -323,10 +322,6 @@ def _language_of(corpus: texts.TextCorpus) -> str:
     """ru where Cyrillic letters outnumber Latin ones in the first documents."""
     text = "".join(document.text + document.reference for document in corpus.documents[:100]).lower()
     return "ru" if sum("а" <= letter <= "я" for letter in text) > sum("a" <= letter <= "z" for letter in text) else "en"
-
-
-def _draws(documents: int) -> int:
-    return min(stats.DRAWS, max(200, MOST_DRAWN // max(documents, 1)))
 
 
 def _statistics(cell: Cell, corpus: texts.TextCorpus, lines: list[dict], rule: str | None) -> dict[str, records.Metric]:

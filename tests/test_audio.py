@@ -1,6 +1,7 @@
 """Audio of every kind: what is read, how, and in which pieces; and what is refused, in one line that names the file."""
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asum_lib.corpora.audio import AudioError, duration_s, read_audio, windows
+from asum_lib.corpora.audio import AudioError, duration_s, read_audio, samples_of, windows
+from asum_lib.corpora.phrases import phrases
 from asum_lib.errors import InputError
 
 
@@ -236,3 +238,52 @@ def test_real_speech_is_cut_in_pauses(real_data):
             around, near = whole[end - 160 : end + 160], whole[max(0, end - 80_000) : end + 80_000]
             cuts.append(10 * np.log10(np.mean(near**2) / (np.mean(around**2) + 1e-12)))
     assert len(cuts) > 15 and np.median(cuts) > 30 and np.mean(np.array(cuts) > 20) > 0.9
+
+
+def speech_like():
+    """Two seconds of a tone, with a pause in the middle."""
+    samples = 0.2 * tone(2, 16_000)
+    samples[12_000:20_000] = 0
+    return samples
+
+
+def test_a_constant_offset_is_taken_off_and_said(tmp_path):
+    said, plain = [], speech_like()
+    path = write(tmp_path / "a.wav", plain + np.float32(0.5), 16_000)
+    samples = np.concatenate(list(samples_of(path, said.append)))
+    assert np.abs(samples[13_000:19_000]).max() < 0.01
+    np.testing.assert_allclose(samples, plain, atol=0.02)
+    assert said == [f"{path}: has a constant offset of 0.50 of full scale, which is taken off"]
+
+
+def test_an_offset_alone_is_silence(tmp_path):
+    assert not list(phrases(write(tmp_path / "a.wav", np.full((160_000, 2), 0.5, np.float32), 16_000), 4.0))
+
+
+def test_an_offset_that_corpora_have_is_left(tmp_path):
+    plain = speech_like() + np.float32(0.01)
+    path = write(tmp_path / "a.wav", plain, 16_000)
+    np.testing.assert_allclose(read_audio(path), plain, atol=1e-4)
+
+
+def test_a_very_quiet_recording_is_said(tmp_path):
+    said, path = [], tmp_path / "a.wav"
+    list(phrases(write(path, 2e-3 * speech_like(), 16_000), 4.0, say=said.append))
+    assert len(said) == 1 and "is very quiet, no sample is above 0.00021 of full scale" in said[0]
+
+
+def test_digital_silence_is_not_called_quiet(tmp_path):
+    said = []
+    duration_s(write(tmp_path / "a.wav", np.zeros(16_000, np.float32), 16_000), said.append)
+    assert said == []
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not on the PATH")
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_a_second_sound_track_is_said(tmp_path, tracks):
+    wav, film = write(tmp_path / "a.wav", tone(1, 16_000), 16_000), tmp_path / "a.mka"
+    inputs, maps = ["-i", wav] * tracks, [part for number in range(tracks) for part in ("-map", f"{number}:a")]
+    subprocess.run(["ffmpeg", "-v", "error", "-nostdin", *inputs, *maps, film], check=True)
+    said = []
+    assert duration_s(film, said.append) == pytest.approx(1, abs=0.1)
+    assert ["holds several sound tracks" in line for line in said] == [True] * (tracks - 1)

@@ -2,7 +2,7 @@
 
 Whatever libsndfile reads goes through (WAV, FLAC, Ogg, MP3; any rate from 4 kHz up, any number of
 channels), and what `ffmpeg` reads where that is installed. Channels are averaged; where two of them
-cancel each other out, the loudest is taken, which is said. A file is decoded and resampled block by
+cancel each other out, the loudest is taken, which is said; so is a constant offset, which is taken off. A file is decoded and resampled block by
 block, which gives the same samples as in one go, bit for bit, so only what is asked for lies in
 memory. Its length is what it decodes to, whatever its header says: `containers` finds the streams
 of joined and chained files. Silence is audio like any other. What cannot be used raises
@@ -34,6 +34,9 @@ _SHORTEST_S = 0.1  # of a last piece
 _UNKNOWN_FRAMES = 2**62  # a header that leaves the length open gives more than that
 _ROUNDED_S = 0.02  # what a length may lose where a decoder leaves padding out
 _HIGHEST = 10.0  # of a sample: full scale is 1, and float recordings may go some way beyond it
+_OFFSET = 0.02  # of full scale: no file of this study's corpora has a mean above 0.009
+_OFFSET_BELOW_HZ = 5.0
+_FAINT = 0.01  # of full scale, a peak of -40 dB: models that know usual levels err, and below -75 dB all is silence
 _PIECE_S = 1.0  # in which channels are looked at
 _CANCELLED = 0.25  # of their power, what two channels keep in their sum where they cancel each other out
 _HEARD = 10**-5.5  # mean square, -55 dB of full scale: below that channels are but noise
@@ -170,13 +173,15 @@ def _decoded(path: Path, say: Say) -> Iterator[tuple[np.ndarray, int]]:
         parts = containers.parts(path)
     except OSError as error:
         raise AudioError(path, f"cannot be read ({error.strerror})") from None
-    mix, done_s, empty = _Downmix(path, say), 0.0, True
+    centred, mix, done_s, highest, empty = _Centred(path, say), _Downmix(path, say), 0.0, 0.0, True
     for number, part in enumerate(parts or [None], start=1):
-        for block, rate_hz in _channels(path, part, done_s):
+        for block, rate_hz in _channels(path, part, done_s, say):
             if not _LOWEST_HZ <= rate_hz <= _HIGHEST_HZ:
                 needed = f"from {_LOWEST_HZ} to {_HIGHEST_HZ} is needed"
                 raise AudioError(path, f"has a sample rate of {rate_hz} Hz: {needed}")
             _check(path, block, rate_hz, done_s)
+            block = centred(block, rate_hz)
+            highest = max(highest, float(np.abs(block).max()))
             yield mix(block, rate_hz), rate_hz
             done_s += len(block) / rate_hz
             empty = False
@@ -184,11 +189,13 @@ def _decoded(path: Path, say: Say) -> Iterator[tuple[np.ndarray, int]]:
             say(f"{readable(path)}: {part.note}")
         if number == len(parts) > 1:
             say(f"{readable(path)}: holds {number} recordings one after the other: all are read")
+    if 0 < highest < _FAINT:
+        say(f"{readable(path)}: is very quiet, no sample is above {highest:.2g} of full scale: amplify it if words are missing")
     if empty:
         raise AudioError(path, "has no samples (zero-length, or broken off): audio of at least some milliseconds is needed")
 
 
-def _channels(path: Path, part: Part | None, before_s: float) -> Iterator[tuple[np.ndarray, int]]:
+def _channels(path: Path, part: Part | None, before_s: float, say: Say) -> Iterator[tuple[np.ndarray, int]]:
     """(float32 of shape (frames, channels), rate in Hz) of a part of a file, or of a file of no known parts."""
     import soundfile
 
@@ -201,7 +208,7 @@ def _channels(path: Path, part: Part | None, before_s: float) -> Iterator[tuple[
         file = soundfile.SoundFile(opened)
     except (soundfile.SoundFileError, TypeError):  # TypeError: headerless audio (.raw), whose rate nobody knows
         if whole:
-            yield from _by_ffmpeg(path)
+            yield from _by_ffmpeg(path, say)
             return
         raise AudioError(path, f"is broken somewhere after {before_s:.0f} s: copy it anew") from None
     with file:
@@ -229,12 +236,14 @@ def _channels(path: Path, part: Part | None, before_s: float) -> Iterator[tuple[
             raise AudioError(path, f"is broken off: it should hold {promised / rate_hz:.1f} s, {done / rate_hz:.1f} s can be read: copy it anew")
 
 
-def _by_ffmpeg(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+def _by_ffmpeg(path: Path, say: Say) -> Iterator[tuple[np.ndarray, int]]:
     if not ffmpeg.known(path):
         raise AudioError(path, "is not audio that can be read: WAV, FLAC, Ogg or MP3 is needed")
     if not ffmpeg.found():
         raise AudioError(path, "is of a kind that only ffmpeg reads, which is not on the PATH: install ffmpeg, or convert it to WAV or FLAC")
     yield from ffmpeg.blocks(path, _BLOCK_SAMPLES)
+    if ffmpeg.has_second_track(path):
+        say(f"{readable(path)}: holds several sound tracks, and the first is read: save another as a file of its own")
 
 
 def _check(path: Path, block: np.ndarray, rate_hz: int, before_s: float) -> None:
@@ -249,6 +258,30 @@ def _check(path: Path, block: np.ndarray, rate_hz: int, before_s: float) -> None
     raise AudioError(
         path, f"has a sample of {peaks[first]:g} at {where_s:.3f} s, and full scale is 1: divide its samples, e.g. by 32768 where they were 16-bit"
     )
+
+
+@dataclass
+class _Centred:
+    """Channels without a constant offset, which some recorders add: in pauses it would pass for sound."""
+
+    path: Path
+    say: Say
+    state: np.ndarray | None = None  # of the filter, once an offset was found
+
+    def __call__(self, block: np.ndarray, rate_hz: int) -> np.ndarray:
+        offset = block.mean(axis=0, dtype=np.float64)
+        if self.state is None:
+            largest = float(offset[np.argmax(np.abs(offset))])
+            if abs(largest) < _OFFSET or len(block) < _PIECE_S * rate_hz / 10:  # of some milliseconds the mean says nothing
+                return block
+            self.say(f"{readable(self.path)}: has a constant offset of {largest:.2f} of full scale, which is taken off")
+        from scipy.signal import lfilter
+
+        if self.state is None or self.state.shape[1] != block.shape[1]:
+            self.state = -offset[None, :]
+        kept = 1 - 2 * np.pi * _OFFSET_BELOW_HZ / rate_hz
+        centred, self.state = lfilter([1, -1], [1, -kept], block, axis=0, zi=self.state)
+        return centred.astype(np.float32)
 
 
 @dataclass

@@ -138,11 +138,7 @@ def _form(path: Path, data, start: int, kind: _Chunks) -> tuple[Part | None, int
             if size >= kind.open_ended or (size == 0 and _chunk(data, body, kind) is None):
                 return _open_ended(data, start, place, kind), len(data)
             if size > there + SPARE_BYTES:
-                missing = 1 - max(0, there - kind.skip_bytes) / size
-                raise AudioError(
-                    path,
-                    f"is broken off: {missing:.0%} of the audio that its header promises is missing: copy it anew",
-                )
+                raise AudioError(path, _missing(max(0, there - kind.skip_bytes), size))
         place = min(len(data), body + size)
         place += -(place - start) % kind.align
         if place > start + kind.header_bytes and _chunk(data, place, kind) is None and kind.align == 2:
@@ -204,14 +200,15 @@ def _au(path: Path, data, start: int) -> Iterator[Part]:
             yield Part(start, len(data))
             return
         if size > there + SPARE_BYTES:
-            raise AudioError(path, _missing(1 - max(0, there) / size))
+            raise AudioError(path, _missing(max(0, there), size))
         yield Part(start, min(len(data), start + offset + size))
         start += offset + size
     if start < len(data):
         _refuse_more(path, data, start)
 
 
-def _missing(share: float) -> str:
+def _missing(there: int, size: int) -> str:
+    share = min(1 - there / size, 0.99 if there else 1)
     return f"is broken off: {share:.0%} of the audio that its header promises is missing: copy it anew"
 
 

@@ -28,6 +28,7 @@ _MAGIC = (  # of the files that it is asked to read: place, bytes
     *((0, kind) for kind in (b".ra\xfd", b"\0\0\1\xba", b"RIFF", b"OggS", b"FORM", b"caff")),
 )
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,ac3,eac3,amr,amrnb,amrwb,asf,avi,flv,mpegts,mpeg,ape,wv,tta,rm,wav,ogg,aiff,caf"
+_SAFE = ("-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS)
 _SILENT_FOR_S = 60  # without a byte of output it hangs
 _HEADER_BYTES = 24  # of AU: magic, offset, size, encoding, rate, channels
 
@@ -49,8 +50,7 @@ def found() -> str | None:
 def blocks(path: Path, block_samples: int) -> Iterator[tuple[np.ndarray, int]]:
     """(float32 of shape (frames, channels), rate in Hz) of the first sound track. Raises `AudioError`."""
     command = [found(), "-nostdin", "-hide_banner", "-loglevel", "error", "-xerror"]
-    command += ["-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS]
-    command += ["-i", f"file:{os.fspath(path)}", "-map", "0:a:0", "-c:a", "pcm_f32be"]
+    command += [*_SAFE, "-i", f"file:{os.fspath(path)}", "-map", "0:a:0", "-c:a", "pcm_f32be"]
     command += ["-f", "au", "pipe:1"]
     with (
         tempfile.TemporaryFile() as log,
@@ -76,6 +76,17 @@ def blocks(path: Path, block_samples: int) -> Iterator[tuple[np.ndarray, int]]:
     if status or said:
         why = said[-1].rpartition("] ")[2].replace(f"file:{path}: ", "")[:120] if said else status
         raise AudioError(path, f"is broken, says ffmpeg ({why}): copy it anew")
+
+
+def has_second_track(path: Path) -> bool:
+    """Whether a file holds another sound track beside the first, such as a microphone beside a film's sound."""
+    command = [found(), "-nostdin", "-hide_banner", "-loglevel", "quiet", *_SAFE, "-i", f"file:{os.fspath(path)}"]
+    command += ["-map", "0:a:1", "-c", "copy", "-frames:a", "1", "-f", "null", "-"]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        return subprocess.run(command, **streams, timeout=_SILENT_FOR_S).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _read(path: Path, process, size: int) -> bytes:

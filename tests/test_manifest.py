@@ -22,7 +22,7 @@ def cache(tmp_path, monkeypatch):
 def folder(tmp_path):
     """A folder with `ok.wav`, half a second."""
     (tmp_path / "set").mkdir()
-    soundfile.write(tmp_path / "set" / "ok.wav", np.full(8_000, 0.1), 16_000)
+    soundfile.write(tmp_path / "set" / "ok.wav", 0.1 * (-1.0) ** np.arange(8_000), 16_000)
     return tmp_path / "set"
 
 
@@ -331,3 +331,23 @@ def test_two_makers_of_one_corpus_do_not_disturb_each_other(tmp_path):
 
     assert [u.id for u in made(tmp_path / "sets" / "toy", slower()).utterances] == ["a"]
     assert [path.name for path in (tmp_path / "sets").iterdir()] == ["toy"]
+
+
+@pytest.mark.parametrize("key", ["offset", "start", "start_time"])
+def test_a_part_of_a_file_is_refused(folder, key):
+    assert f"line 1: {key} is 0.5: parts of files are not read" in refusal(write(folder, line("a", **{key: 0.5})))
+
+
+def test_a_start_at_zero_is_the_whole_file(folder):
+    assert read_manifest(write(folder, line("a", start=0)), "test").texts == ["one"]
+
+
+def test_a_key_that_stands_twice_is_refused(folder):
+    twice = '{"id": "a", "audio": "other.wav", "audio": "ok.wav", "text": "x"}'
+    assert "line 1: has 'audio' twice" in refusal(write(folder, twice))
+
+
+def test_a_text_of_punctuation_alone_is_said(folder):
+    said = []
+    read_manifest(write(folder, line("a", text="..."), line("b")), "test", said.append)
+    assert any("1 of 2 utterances have a text without a letter or digit" in one for one in said)

@@ -2,9 +2,10 @@
 
 A line is an object with `id`, `audio` (path beside the manifest), `text`, and optionally `split`, `duration_s`,
 `normalized_text`, and `speaker` or `speaker_id`, over which intervals are taken where five or more are named; other
-fields are for others. The text of an utterance is `text`, or `normalized_text` where that is empty or absent. Where
-both are empty, in test and dev the reference has no words (each word heard is an insertion), which is said in a
-progress line; in train it is a fault, since a model would learn to hear nothing.
+fields are for others, but for `offset`, `start` and the like, which ask for a part of a file and are refused. The text
+of an utterance is `text`, or `normalized_text` where that is empty or absent. Where both are empty, in test and dev the
+reference has no words (each word heard is an insertion), which is said in a progress line; in train it is a fault, since
+a model would learn to hear nothing.
 
 All faults are found before anything long starts, and listed at once: of every line its fields and that its file is there,
 of the split that is asked for also the audio, by decoding all of it. The outcome of the decoding is kept under the cache
@@ -29,6 +30,7 @@ import numpy as np
 from asum_lib.corpora.audio import AudioError, duration_s
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
 from asum_lib.errors import InputError
+from asum_lib.files import write_whole
 from asum_lib.paths import cache, readable
 
 SPLITS = ("train", "dev", "test")
@@ -36,6 +38,7 @@ WHAT = "a JSON-lines file with id, audio and text on each line"
 FAULTS_SHOWN = 20
 NOTES_SHOWN = 5
 CONTENT = "content.sha256"  # of a cached corpus: what it was when it was written
+BEGINNINGS = ("offset", "offset_s", "start", "start_s", "start_time", "begin")  # of a part of a file, as other tools name it
 _DURATION_TOLERANCE_S = 0.1
 _LONGEST_ID = 200  # characters
 LONGEST_LINE_BYTES = 1_000_000  # an hour of speech is some 60,000 letters
@@ -114,6 +117,8 @@ def read_manifest(path: Path, split: str, progress: Callable[[str], None] = lamb
         progress(f"{name} {split}: {normalized} of {len(wanted)} utterances have no text: their normalized_text is used")
     if empty := sum(not line.text.strip() for line in wanted):
         progress(f"{name} {split}: {empty} of {len(wanted)} utterances have an empty text: each word heard there is an insertion")
+    if mute := sum(bool(line.text.strip()) and not any(letter.isalnum() for letter in line.text) for line in wanted):
+        progress(f"{name} {split}: {mute} of {len(wanted)} utterances have a text without a letter or digit, such as '...': nothing can match it")
     utterances = (Utterance(line.id, line.audio, line.text, found_s, line.speaker) for line, found_s in zip(wanted, durations_s, strict=True))
     return Corpus(name, split, fingerprint, tuple(utterances))
 
@@ -258,9 +263,7 @@ def remember(fingerprint: str, durations_s: list[float]) -> None:
     path = _remembered(fingerprint)
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            json.dump(durations_s, file)
-        os.replace(file.name, path)
+        write_whole(path, json.dumps(durations_s).encode())
 
 
 def _recall(fingerprint: str, count: int) -> list[float] | None:
@@ -341,15 +344,22 @@ def lines_of(path: Path, what: str) -> list[bytes]:
 
 def entry_of(raw: bytes, keys: str) -> tuple[dict | None, str | None, list[str]]:
     """(object, id, faults) of a line; the object is None where there is none, the id where it cannot be used."""
+    twice: list[str] = []
+
+    def object_of(pairs: list[tuple[str, object]]) -> dict:
+        made = dict(pairs)
+        twice.extend(key for key in made if len(made) < len(pairs) and sum(key == other for other, _ in pairs) > 1)
+        return made
+
     try:
-        entry = json.loads(raw.decode("utf-8"))
+        entry = json.loads(raw.decode("utf-8"), object_pairs_hook=object_of)
     except UnicodeDecodeError:
         return None, None, ["is not UTF-8: save the manifest in UTF-8"]
     except (ValueError, RecursionError):
         return None, None, [f"is not JSON: an object with {keys} is needed"]
     if not isinstance(entry, dict):
         return None, None, [f"is {short(entry)}: a JSON object with {keys} is needed"]
-    identity, faults = entry.get("id"), []
+    identity, faults = entry.get("id"), [f"has {short(key)} twice: which is meant cannot be told" for key in twice]
     if isinstance(identity, int | float) and not isinstance(identity, bool) and abs(identity) < _LARGEST_NUMBER:
         identity = str(identity)
     if "id" in entry and not (filled(identity) and identity.isprintable() and len(identity) <= _LONGEST_ID):
@@ -399,9 +409,16 @@ def _line(number: int, raw: bytes, root: Path) -> tuple[str | None, _Line | None
     stated_s, wrong = stated_duration(entry)
     audio, missing = file_beside(entry, "audio", root)
     speaker, unnamed = _speaker(entry)
-    faults += wrong + missing + unnamed
+    faults += wrong + missing + unnamed + _parts(entry)
     line = None if faults else _Line(number, identity, audio, entry["audio"], text, normalized, split, stated_s, speaker)
     return identity, line, faults
+
+
+def _parts(entry: dict) -> list[str]:
+    """What asks for a part of a file, as manifests of other tools do: the whole would be heard against the text of the part."""
+    starts = ((key, entry.get(key)) for key in BEGINNINGS)
+    asked = [(key, start) for key, start in starts if isinstance(start, int | float) and not isinstance(start, bool) and start]
+    return [f"{key} is {short(start)}: parts of files are not read, cut it into a file of its own" for key, start in asked]
 
 
 def _speaker(entry: dict) -> tuple[str | None, list[str]]:

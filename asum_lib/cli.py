@@ -94,6 +94,8 @@ def _in_words(error: OSError) -> str:
 
 def _check_letters(argument: str) -> None:
     """Records and notebooks are UTF-8, whatever the locale: what cannot be written there is refused now, and not after an hour of measuring."""
+    if not argument:
+        raise InputError("an argument is empty: a variable of the shell may not be set")
     try:
         argument.encode()
     except UnicodeEncodeError:
@@ -394,6 +396,7 @@ def _summarize(options) -> int:
     from pathlib import Path
 
     from asum_lib import recordings, systems
+    from asum_lib.files import check_writable
 
     choose("format", options.format, recordings.FORMATS)
     subtitles = options.format in recordings.SUBTITLES
@@ -410,7 +413,7 @@ def _summarize(options) -> int:
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"--out {options.out!r} is a file: name a folder, which is made where there is none")
             recordings.check_outputs(files, folder, options.format, options.force)
-            folder.mkdir(parents=True, exist_ok=True)
+            check_writable(folder)
         given = {"asr": options.asr, "summarizer": options.summarizer, "language": options.language, "rounds": rounds}
         system = systems.load(options.system, options.scale, options.precision, **given)
         whole = recordings.summarize(system, files, options.format, folder, _say, options.force)

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from asum_lib.errors import InputError
@@ -36,9 +36,31 @@ def aside(path: Path) -> Iterator[Path]:
     _remove_left(path.parent, start)
     written = path.with_name(f"{start}{secrets.token_hex(6)}.tmp")
     try:
-        yield written
+        with named(path, written):
+            yield written
     finally:
-        written.unlink(missing_ok=True)
+        with suppress(OSError):
+            written.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path, written: Path | None = None) -> Iterator[None]:
+    """Errors of the system in the block that name no file, or `written`, name `path`, which is what a person knows."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.filename == str(written):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder where there is none; `OSError` where no file can be written into it, to be asked before the work for it is done."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def fill(written: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ NOTHING = "nothing was heard"
 AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", *ffmpeg.SUFFIXES)
 _BEGINNING_BYTES = 1 << 24  # of a stream: enough to tell its kind, past a cover picture too
 KINDS_SHOWN = 5
+_ADDRESS = re.compile(r"\w+://")
 _PLURAL = ("folder",)
 SAID_EVERY_S = 5.0  # of progress within a file, and only from so much on
 
@@ -64,7 +66,10 @@ def find(
     """
     found: list[Path] = []
     left_out = 0
-    for path in map(Path, paths):
+    for path in paths:
+        if _ADDRESS.match(os.fspath(path)):
+            raise InputError(f"{path}: is an address, and nothing is downloaded: save the recording, then name the file")
+        path = Path(path)
         if path.is_dir():
             here = sorted(inner for inner in path.iterdir() if not inner.name.startswith("."))
             audio = [inner for inner in here if _is_audio(inner)]
@@ -184,7 +189,7 @@ def as_text(answer: Answer) -> str:
     for segment in answer.segments:
         doubt = f"({segment.doubt}) " if segment.doubt else ""
         lines.append(f"  [{clock(segment.start_s)[:-2]} - {clock(segment.end_s)[:-2]}] {doubt}{segment.text}")
-    why = NOTHING if _silent(answer) else answer.notes[-1].removeprefix(f"{answer.audio}: ")
+    why = NOTHING if _silent(answer) or not answer.notes else answer.notes[-1].removeprefix(f"{answer.audio}: ")
     lines.append(f"Summary: {answer.summary}" if answer.summary else f"Summary: none, {why}")
     return "\n".join(lines) + "\n"
 

@@ -106,6 +106,11 @@ def test_help_lists_the_commands_on_stdout():
         (["adapt", "t5-talks-adalora", "--seed", "1"], "--seed 1 makes another adapter than the shipped one: say with --out where it is to lie"),
         (["data", "how2"], "unknown data set 'how2': choose from digits"),
         (["run", "nowhere/study.ipynb"], "notebook not found: nowhere/study.ipynb"),
+        (["summarize", ""], "an argument is empty: a variable of the shell may not be set"),
+        (
+            ["summarize", "http://host/a.mp3"],
+            "http://host/a.mp3: is an address, and nothing is downloaded: save the recording, then name the file",
+        ),
     ],
 )
 def test_wrong_use_is_told_in_one_line(capsys, arguments, message):

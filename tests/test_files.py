@@ -26,9 +26,20 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     (tmp_path / "a.txt").write_text("old")
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space.*a\.txt"):
         files.write_whole(tmp_path / "a.txt", b"new")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_is_asked_before_the_work_for_it(tmp_path, monkeypatch):
+    def read_only(dir):
+        raise OSError(30, "Read-only file system", f"{dir}/tmp123")
+
+    files.check_writable(tmp_path / "new")
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", read_only)
+    with pytest.raises(OSError, match="Read-only") as error:
+        files.check_writable(tmp_path / "new")
+    assert error.value.filename == str(tmp_path / "new")
 
 
 def test_a_file_that_is_there_stays(tmp_path):

@@ -24,6 +24,7 @@ from asum_lib.corpora.audio import cut_to, samples_of
 from asum_lib.corpora.manifest import remove_left
 from asum_lib.corpora.phrases import from_first_sound
 from asum_lib.corpora.speech import SAMPLE_RATE_HZ
+from asum_lib.files import named
 from asum_lib.paths import cache
 
 _BATCH = 64
@@ -87,7 +88,8 @@ def log_mel(corpus: Corpus, extractor, progress: Callable[[str], None] = lambda 
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
             work = Path(temporary) / folder.name
             work.mkdir()
-            _compute(corpus, extractor, work, progress)
+            with named(folder):
+                _compute(corpus, extractor, work, progress)
             if folder.exists() and _read(folder) is None:
                 progress(f"{corpus.name} {corpus.split}: the log-mel features in {folder} were damaged and are computed anew")
                 shutil.rmtree(folder)

@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -197,9 +196,7 @@ def check_writable(folder) -> None:
     """Raises `InputError` where no record can be written into `folder`: to be asked before anything is measured, not after."""
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        files.check_writable(folder)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"no record can be written into {folder} ({reason}): make it writable, or name another folder with results_dir") from None

@@ -50,6 +50,11 @@ def test_a_normalizer_that_hides_errors_is_refused():
         check_normalizer("whisper-en", ["Мой край ещё далёк"])
     with pytest.raises(InputError, match="drops the marks over and beside letters"):
         check_normalizer("whisper-basic", ["कमला"])
+    for text in ("你好世界", "今日はとても良い天気です", "สวัสดีชาวโลกวันนี้อากาศดี"):
+        with pytest.raises(InputError, match="a sentence would count as one word"):
+            check_normalizer("unicode", [text])
+    for name, text in (("unicode", "今天 天气 很 好"), ("unicode", "오늘 날씨가 좋다")):
+        check_normalizer(name, [text])
     for name, text in (("whisper-en", "Naïve café, 1234"), ("whisper-basic", "мой край"), ("unicode", "कमला"), ("none", "кот")):
         check_normalizer(name, [text])
     assert (normalizer_for("en"), normalizer_for("ru")) == ("whisper-en", "unicode")

@@ -34,6 +34,7 @@ from asum_lib.measure.pairs import metric_class, pairs_of
 NORMALIZERS = ("whisper-en", "whisper-basic", "unicode", "none")
 DEFAULT_NORMALIZER = "whisper-en"
 MOST_MARKS = 0.02  # of the letters that a normaliser may drop
+UNSPACED = {("CJK", "HIRAGANA", "KATAKANA"): 3, ("THAI", "LAO", "KHMER", "MYANMAR"): 10}  # scripts, and the most letters of a mean word
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 
 
@@ -55,8 +56,10 @@ def check_normalizer(name: str, texts: Iterable[str]) -> None:
     """Refuse a normaliser that would hide errors in these texts; `InputError` says which would not.
 
     The English one is for English: of another script it leaves out what tells words apart (the breve of "й", the dots of "ё"). Both of
-    Whisper's drop combining marks, which are vowels in Hindi, Tamil or Thai.
+    Whisper's drop combining marks, which are vowels in Hindi, Tamil or Thai. Where no spaces part the words, as in Chinese,
+    there are none to count, and each sentence would be one.
     """
+    texts = list(texts)
     text = unicodedata.normalize("NFC", "".join(texts))
     letters = [one for one in text if one.isalpha()]
     latin = sum(unicodedata.name(one, "").startswith("LATIN") for one in letters)
@@ -67,6 +70,12 @@ def check_normalizer(name: str, texts: Iterable[str]) -> None:
     if name in ("whisper-en", "whisper-basic") and marks > MOST_MARKS * (len(letters) + marks):
         share = f"{100 * marks / (len(letters) + marks):.0f} % of this text"
         raise InputError(f"normalizer {name!r} drops the marks over and beside letters, {share}: choose unicode")
+    words = sum(len(one.split()) for one in texts)
+    for scripts, most in UNSPACED.items():
+        found = sum(unicodedata.name(one, "").startswith(scripts) for one in letters)
+        if 2 * found > len(letters) > most * words:
+            share = f"{len(letters) / words:.0f} letters stand between two spaces on average"
+            raise InputError(f"{share}, so that a sentence would count as one word: no word error rate of such a script is measured here")
 
 
 def normalizer_for(language: str) -> str:

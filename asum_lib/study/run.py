@@ -230,7 +230,7 @@ def _check_words(cell: Cell, row: _Row, normalizer: str) -> None:
     words_of = wer.normalizer(normalizer)
     for split in (cell.split,) if cell.method == "none" else (cell.split, "dev"):
         texts = row.corpus(split).texts
-        if not any(words_of(text).split() for text in texts):
+        if not any(any(letter.isalnum() for letter in words_of(text)) for text in texts):
             raise InputError(
                 f"corpus {cell.corpus}: the normaliser {normalizer} leaves no word of the references of split {split} "
                 f"({shown(texts[0]) if texts else 'there are none'}): an error rate of nothing has no value"

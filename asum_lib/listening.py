@@ -114,6 +114,15 @@ def told(speech, language: str):
     return replace(speech, generate=speech.generate and speech.generate | {"language": language})
 
 
+def partly_unknown_text(texts: Sequence[str], words: frozenset[str]) -> str | None:
+    """That some of the texts have words which a text model of few `words` was never taught; None where none has."""
+    strange = sum(_unknown(text, words) > MOST_UNKNOWN_WORDS for text in texts)
+    if not strange:
+        return None
+    have = "has" if strange == 1 else "have"
+    return f"{strange} of {_phrases(len(texts))} {have} words that the text model was never taught: facts of the summary may be invented"
+
+
 def unknown_text(texts: Sequence[str], words: frozenset[str]) -> str | None:
     """Why texts are none that a text model of few `words` can summarise; None where most of them are."""
     strange = sum(_unknown(text, words) > MOST_UNKNOWN_WORDS for text in texts)

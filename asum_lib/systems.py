@@ -236,7 +236,8 @@ def _reader(writer, heard: Told, care: Care) -> tuple[object | None, tuple[str, 
         return None, (*heard.notes, strange)
     unsure = summarize.languages(loaded) is None and heard.language != "en"
     doubt = (f"nothing says whether the text model knows the language {heard.language}: its summary may mean nothing",) if unsure else ()
-    return loaded, heard.notes + doubt
+    partly = listening.partly_unknown_text(texts, care.words) if care.words else None
+    return loaded, heard.notes + doubt + ((partly,) if partly else ())
 
 
 def end_to_end_of(ear, decoding, batch_size: int, scale: str = "mini", least_sure: float | None = None) -> System:

@@ -19,7 +19,7 @@ from asum_lib.corpora.audio import AudioError
 from asum_lib.corpora.say import say
 from asum_lib.corpora.talks import scripts, speak
 from asum_lib.errors import InputError
-from asum_lib.listening import LOOP, UNLIKE, UNLIKE_NOTE, taught_words, unknown_text
+from asum_lib.listening import LOOP, UNLIKE, UNLIKE_NOTE, partly_unknown_text, taught_words, unknown_text
 from asum_lib.paths import REPOSITORY
 from asum_lib.recordings import outputs
 from asum_lib.systems import MINI_NOTE, Clock, System, Told
@@ -160,6 +160,8 @@ def test_most_talks_of_the_dev_split_are_believed(cascade):
 
 def test_a_text_of_unknown_words_is_told_from_a_talk():
     words = taught_words()
+    assert partly_unknown_text(list(SAID), words) is None
+    assert partly_unknown_text([*SAID, "oh you need the last jar"], words).startswith(f"1 of {len(SAID) + 1} phrases has words")
     assert unknown_text(list(SAID), words) is None
     assert unknown_text(ORDINARY.split(". "), words).startswith("4 of 4 phrases cannot be read by the text model")
 

@@ -272,7 +272,7 @@ class _Centred:
         offset = block.mean(axis=0, dtype=np.float64)
         if self.state is None:
             largest = float(offset[np.argmax(np.abs(offset))])
-            if abs(largest) < _OFFSET or len(block) < _PIECE_S * rate_hz / 10:  # of some milliseconds the mean says nothing
+            if abs(largest) < _OFFSET or len(block) < _PIECE_S * rate_hz / 2:  # of some milliseconds the mean says nothing
                 return block
             self.say(f"{readable(self.path)}: has a constant offset of {largest:.2f} of full scale, which is taken off")
         from scipy.signal import lfilter

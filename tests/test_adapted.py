@@ -237,3 +237,17 @@ def test_a_folder_without_an_adapter_is_a_checkpoint():
     assert not adapted.is_adapter(str(text_ladder.checkpoint("t5"))) and not adapted.is_adapter("openai/whisper-small")
     with pytest.raises(InputError, match="adapter /nowhere: no such folder"):
         adapted.read("/nowhere")
+
+
+def test_an_adapter_of_rank_0_is_refused(t5_adapter):
+    config = json.loads((t5_adapter / "adapter_config.json").read_text())
+    (t5_adapter / "adapter_config.json").write_text(json.dumps(config | {"r": 0, "init_r": 0, "target_r": 0}))
+    with pytest.raises(InputError, match=r"adapter .*: cannot be read"):
+        adapted.summarizer(str(t5_adapter), "fp32", "en", "mini")
+
+
+def test_a_text_model_with_anothers_tokenizer_is_refused(tmp_path):
+    shutil.copytree(text_ladder.checkpoint("t5"), tmp_path / "t5")
+    shutil.copy(text_ladder.checkpoint("mbart") / "tokenizer.json", tmp_path / "t5")
+    with pytest.raises(InputError, match=r"its tokenizer has .* tokens, but config.json's vocab_size is .*: take both from one"):
+        summarize.load(str(tmp_path / "t5"), "fp32", "en", "mini")

@@ -140,7 +140,7 @@ def put_on(model, folder: Path, trainable: bool = False):
             adapted = pretrained.adapter(model, folder, is_trainable=trainable)
     except InputError:
         raise
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # a damaged file shows as any of these
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:  # damage shows as any of these
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"adapter {folder}: cannot be read ({reason}): copy it anew") from error
     check_weights(adapted, folder)

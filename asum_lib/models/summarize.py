@@ -48,8 +48,11 @@ def load(where: str, precision: str, language: str, scale: str = "paper") -> Sum
     from asum_lib.models.loading import compute_dtype, device, folder_of, load_model
 
     folder = folder_of(where)
-    model = load_model(folder, precision, compute_dtype(precision, scale), device(scale))
-    return Summarizer(model, load_tokenizer(folder, language), family_of(model.config), language)
+    model, tokenizer = load_model(folder, precision, compute_dtype(precision, scale), device(scale)), load_tokenizer(folder, language)
+    if len(tokenizer) > model.config.vocab_size:
+        stated = f"its tokenizer has {len(tokenizer)} tokens, but config.json's vocab_size is {model.config.vocab_size}"
+        raise InputError(f"checkpoint {folder}: {stated}: take both from one checkpoint")
+    return Summarizer(model, tokenizer, family_of(model.config), language)
 
 
 def family_of(config) -> str:

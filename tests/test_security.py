@@ -415,6 +415,7 @@ def rows(results) -> dict:
 MODULES = ["listen", *sorted(path.stem for path in (REPOSITORY / "asum_lib" / "study").glob("render*.py"))]
 GIVEN = {  # what a function needs that has no default; where there are several, each in turn
     "listen.player": [{"count": 1}],
+    "render_chance.chance_lines": [{"table": "whisper_wer"}],
     "render_ledger.claim_evidence": [{"identity": "A1"}, {"identity": "A6"}],
     "render_rates.forgetting_table": [{"method": "full"}],
     "render_rates.plot_curves": [{"method": "full"}],

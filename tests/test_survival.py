@@ -31,7 +31,7 @@ def odd(tmp_path_factory) -> Path:
     """The study in a folder whose path has spaces and letters of two alphabets, with this environment as its `.venv`."""
     folder = tmp_path_factory.mktemp("дом с пробелом") / "asum ü's"
     folder.mkdir()
-    for name in (*STUDY, "requirements.lock"):
+    for name in (*STUDY, "requirements.lock", "constraints.txt"):
         source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))

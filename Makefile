@@ -35,7 +35,7 @@ rm -rf build/torch && $(BIN)/pip download --progress-bar off --no-deps --dest bu
 	$(BIN)/pip install --progress-bar off --no-deps build/torch/*.whl && rm -rf build/torch
 endef
 
-.PHONY: help env study test bench book pdf lint lock clean
+.PHONY: help env study test slow bench book pdf lint lock clean
 
 help:  ## say what the targets do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1 \2/' | awk '{printf "%s %-7s", $$1, $$2; $$1=$$2=""; print}'
@@ -65,8 +65,11 @@ pdf: env  ## print the built book into _build/pdf/book.pdf, with the Chromium th
 	test -f _build/html/index.html || $(MAKE) study
 	$(BIN)/python .ci/book_pdf.py _build/html _build/pdf/book.pdf
 
-test: env  ## run the tests
-	$(BIN)/pytest -n $(JOBS) --dist worksteal
+test: env  ## run the quick tests, in minutes
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+slow: env  ## run the slow tests: hostile input, simulations, measurements made again
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m slow
 
 bench: env  ## time our own loop against others, as ratios (about 20 minutes; ARGS="--row ''" leaves the longest part out)
 	$(BIN)/python bench/bench_whisper.py $(ARGS)

@@ -193,9 +193,12 @@ def test_a_file_of_ones_own_is_measured_at_scale_paper_under_its_name(tmp_path):
 
 
 def test_the_language_of_a_file_is_told_by_its_letters_unless_given(tmp_path):
-    file = write_jsonl(tmp_path / "gazeta_test.jsonl", {"text": "В Google заявили о сбое.", "summary": "Сбой в Google.", "title": "Сбой"})
+    file = write_jsonl(tmp_path / "gazeta_test.jsonl", {"text": "В Google заявили о сбое.", "summary": "В сети Google сбой.", "title": "Сбой"})
     assert corpora_table.load(file, "test").language == "ru"
-    assert corpora_table.load(file, "test", "en").language == "en"
+    with pytest.raises(InputError, match=r"language 'en': .* % of the letters are Latin"):
+        corpora_table.load(file, "test", "en")
+    file = write_jsonl(tmp_path / "other_test.jsonl", {"text": "Google is down.", "summary": "It is down.", "title": "Down"})
+    assert [corpora_table.load(file, "test", given).language for given in ("", "ru")] == ["en", "ru"]
 
 
 def test_real_abstracts_are_measured_from_their_file(real_data, tmp_path):

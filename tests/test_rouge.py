@@ -260,3 +260,17 @@ def test_the_examples_of_the_module_hold():
 def test_importing_the_module_is_light():
     code = "import sys, asum_lib.measure.rouge; print({'torch', 'evaluate', 'rouge_score', 'nltk'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(("language", "text"), [("en", "هذا نص"), ("en", "Сегодня снег"), ("en", "今天天气很好"), ("ru", "هذا نص")])
+def test_texts_of_another_script_are_refused(language, text):
+    """English words are of Latin letters: of these none would be left, and every score would be 0."""
+    with pytest.raises(InputError, match=f"corpus mine: language {language!r}: 0 % of the letters are"):
+        rouge.check_corpus("mine", language, [text])
+    rouge.check_corpus("mine", "en", ["A summary, 2024", "..."])
+    rouge.check_corpus("mine", "ru", ["Сегодня снег в BBC"])
+
+
+def test_references_without_a_word_are_refused():
+    with pytest.raises(InputError, match="corpus mine: no reference has a letter or digit"):
+        rouge.check_corpus("mine", "en", ["...", "?!"])

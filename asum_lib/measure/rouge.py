@@ -23,7 +23,7 @@ texts score 1, except that a text of fewer than n words has no n-grams and score
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import version
 
@@ -71,6 +71,19 @@ def score(
 def tokenize(text: str, language: str, *, tokenizer: str | None = None, stemmer: bool = False) -> list[str]:
     """The words that ROUGE sees of a text."""
     return _tokenizer(_tokenizer_name(language, tokenizer), language, stemmer).tokenize(text)
+
+
+def check_corpus(name: str, language: str, texts: Iterable[str]) -> None:
+    """Refuse references of which the language's words leave most out: of Arabic, English ROUGE sees no word, and every score is 0."""
+    text = "".join(texts)
+    letters = [letter for letter in text if letter.isalpha()]
+    scripts = {"en": ("LATIN",), "ru": ("LATIN", "CYRILLIC")}[choose("language", language, DEFAULT_TOKENIZER)]
+    found = sum(unicodedata.name(letter, "").startswith(scripts) for letter in letters)
+    if 2 * found < len(letters):
+        share = f"{100 * found / len(letters):.0f} % of the letters are {' or '.join(scripts).title()}"
+        raise InputError(f"corpus {name}: language {language!r}: {share}, and ROUGE finds no words in others: English or Russian is needed")
+    if not any(letter.isalnum() for letter in text):
+        raise InputError(f"corpus {name}: no reference has a letter or digit: a ROUGE of nothing has no value")
 
 
 def signature(

@@ -143,7 +143,9 @@ def load(corpus: str, split: str, language: str = "") -> texts.TextCorpus:
             raise InputError(f"language {language!r}: that of {corpus} is {known.language}, leave it out")
         return known
     found = texts.load_texts(corpus, split, language or "en")
-    return replace(found, name=Path(corpus).resolve().stem, language=language or _language_of(found))
+    language = language or _language_of(found)
+    rouge.check_corpus(corpus, language, (document.reference for document in found.documents))
+    return replace(found, name=Path(corpus).resolve().stem, language=language)
 
 
 def fill(names: Sequence[str] = texts.NAMES, results: Path = RESULTS) -> list[Row]:

@@ -61,6 +61,8 @@ class _Work:
 
     def documents(self, split: str, count: int | None = None) -> texts.TextCorpus:
         corpus = texts.load_texts(self.corpus, split, self.language)
+        if self.corpus not in texts.NAMES:
+            rouge.check_corpus(self.corpus, corpus.language, (document.reference for document in corpus.documents))
         wanted = [number for number in (count, self.limit) if number is not None]
         return texts.head(corpus, min([*wanted, len(corpus.documents)])) if wanted else corpus
 

@@ -100,7 +100,7 @@ def random_checkpoint(
     The same seed gives the same weights.
     """
     import torch
-    from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+    from transformers import WhisperForConditionalGeneration
 
     folder, tokenizer_folder = Path(folder), Path(tokenizer_folder)
     resolved = config(size)
@@ -112,26 +112,48 @@ def random_checkpoint(
     tokenizer = pretrained.tokenizer(tokenizer_folder, "WhisperTokenizer")
     if len(tokenizer) > resolved.vocab_size:
         raise InputError(f"tokenizer {tokenizer_folder}: {len(tokenizer)} tokens, but Whisper {size} has {resolved.vocab_size}")
-    generation = _generation(tokenizer, size, max_length)
-    special = {name: generation[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")}
-    resolved.update(special | {name: generation[name] for name in ("suppress_tokens", "begin_suppress_tokens")})
-
     folder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
         if (tokenizer_folder / name).is_file():
             shutil.copyfile(tokenizer_folder / name, folder / name)
-    WhisperFeatureExtractor(feature_size=resolved.num_mel_bins).save_pretrained(folder)
-    # The published files name the forced ids, the length and the dtype in this older way; a reader must cope with them.
-    older = {"forced_decoder_ids": generation["forced_decoder_ids"], "max_length": max_length, "torch_dtype": dtype, "asum_note": NOTE}
-    described = {name: value for name, value in resolved.to_dict().items() if name != "dtype"}
-    _write_json(folder / "config.json", described | older)
-    _write_json(folder / "generation_config.json", generation)
+    described = write_settings(folder, size, tokenizer, max_length, dtype, {"asum_note": NOTE})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        weights = WhisperForConditionalGeneration(resolved).to(getattr(torch, dtype)).state_dict()
+        weights = WhisperForConditionalGeneration(described).to(getattr(torch, dtype)).state_dict()
     weights.pop("proj_out.weight")  # the same tensor as the embedding
     save_weights(folder, weights, shards)
     return folder
+
+
+def write_settings(
+    folder: Path,
+    size: str,
+    tokenizer,
+    max_length: int = 448,
+    dtype: str = "float32",
+    notes: dict | None = None,
+    generation: dict | None = None,
+):
+    """Write config.json, generation_config.json and preprocessor_config.json of a real size.
+
+    All token ids follow from `tokenizer`. `notes` goes into config.json too, and `generation` into
+    generation_config.json. Returns the `WhisperConfig`.
+    """
+    from transformers import WhisperFeatureExtractor
+
+    described = config(size)
+    decoding = _generation(tokenizer, size, max_length) | (generation or {})
+    both = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    both += ("suppress_tokens", "begin_suppress_tokens")
+    described.update({name: decoding[name] for name in both})
+    WhisperFeatureExtractor(feature_size=described.num_mel_bins).save_pretrained(folder)
+    # The published files name the forced ids, the length and the dtype in this older way; a reader must cope with them.
+    older = {"forced_decoder_ids": decoding["forced_decoder_ids"], "max_length": max_length}
+    older |= {"torch_dtype": dtype} | (notes or {})
+    values = {name: value for name, value in described.to_dict().items() if name != "dtype"}
+    _write_json(folder / "config.json", values | older)
+    _write_json(folder / "generation_config.json", decoding)
+    return described
 
 
 def save_weights(folder: Path, weights: dict, shards: int | None = None) -> None:

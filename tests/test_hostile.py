@@ -266,9 +266,9 @@ def test_a_hostile_notebook_is_named(change, asum, tmp_path):
 def test_a_hostile_checkpoint_is_named(change, asum, tmp_path):
     audio = tmp_path / "given" / "a.wav"
     speech.write(audio, speech.say("you need a glass jar"))
-    for option, source in (("--asr", "whisper-tiny"), ("--summarizer", "t5-mini"), ("--asr", "whisper-medium-int8-adalora")):
+    for option, source in (("--asr", "whisper-tiny"), ("--summarizer", "t5-mini"), ("--asr", "adapters/whisper-medium-int8-adalora")):
         for name in sorted(path.name for path in (CHECKPOINTS / source).iterdir() if path.suffix == ".json"):
-            folder = tmp_path / "given" / f"{source}-{name}"
+            folder = tmp_path / "given" / f"{Path(source).name}-{name}"
             shutil.copytree(CHECKPOINTS / source, folder)
             CHANGES[change](folder / name)
             assert asum("summarize", audio, option, folder)[0] in (0, 2), (source, name)

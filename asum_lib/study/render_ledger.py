@@ -75,7 +75,7 @@ def _evidence(claim: dict) -> str:
         role = "deciding" if part["decides"] else "beside"
         expected = {"within": "near 0"}.get(part["expect"], f"{part['expect']} 0") if part["expect"] in claims.EXPECTATIONS else part["expect"]
         fields = [html.escape(part["what"]) + _by_metric(part), expected, difference, p, outcome_said(part), role, links]
-        lines.append(f'<tr><td class="text">{fields[0]}</td>' + "".join(f"<td>{field}</td>" for field in fields[1:]) + "</tr>")
+        lines.append(f'<tr><td class="comparison">{fields[0]}</td>' + "".join(f"<td>{field}</td>" for field in fields[1:]) + "</tr>")
     titles = ("comparison", "the claim expects", f"{html.escape(title)} (95 % interval)", "p (Holm)", "outcome", "role", "records")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     body = f'<div class="asum-scroll" tabindex="0"><table class="table"><tr>{head}</tr>{"".join(lines)}</table></div>'
@@ -102,7 +102,7 @@ def _by_metric(part: dict) -> str:
     if len(metrics) < 2:
         return ""
     said = ", ".join(f"{name} {_signed(one['difference'])}" for name, one in metrics.items())
-    return f"<br><small>one comparison: {html.escape(said)}; shown is the weakest</small>"
+    return f"<br><small>the weakest of {html.escape(said)}</small>"
 
 
 def rule_note(claim: dict) -> str:
